@@ -1,0 +1,1 @@
+"""The shared nouns: target, ledger, domain, fidelity, stand-in, card."""
