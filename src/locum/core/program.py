@@ -7,7 +7,6 @@ record in the browser, and exports translate it. So what is read, what is run an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -84,9 +83,10 @@ class Condition:
             words = f"{column.name} > {_number(self.low)}"
         else:
             words = f"{_number(self.low)} < {column.name} <= {_number(self.high)}"
-        if self.missing and words != "always":
-            return f"{words} or missing" if words else f"{column.name} is missing"
-        return words
+        if not words:
+            return f"{column.name} is missing"
+        # Where nothing is ever missing, a reader need not be told what would become of it.
+        return f"{words} or missing" if self.missing and column.missing and words != "always" else words
 
     def and_(self, other: Condition, columns: Sequence[Column]) -> Condition:
         """Both conditions on the same column as one."""
@@ -295,6 +295,8 @@ class Program:
         Rules only, where the body is "rules".
     base : tuple of float
         The answer where no rule matches, or the intercept of the sum.
+    exhaustive : bool, default=False
+        Whether the rules leave nothing but unknown categories to `base`, as a tree's leaves do.
 
     Examples
     --------
@@ -316,6 +318,7 @@ class Program:
     body: Literal["rules", "sum"]
     terms: tuple[Term, ...]
     base: tuple[float, ...]
+    exhaustive: bool = False
 
     def __post_init__(self) -> None:
         width = len(self.classes) if self.classes is not None else 1
@@ -370,7 +373,7 @@ class Program:
     @property
     def statements(self) -> int:
         """How many statements a reader takes in: rules, pieces of shape functions, coefficients."""
-        return sum(term.statements for term in self.terms) + (self.body == "rules" and not self._complete)
+        return sum(term.statements for term in self.terms) + (self.body == "rules" and not self.exhaustive)
 
     @property
     def conditions(self) -> int:
@@ -384,11 +387,6 @@ class Program:
         for term in self.terms:
             found |= {c.column for c in term.conditions} if isinstance(term, Rule) else {term.column}
         return tuple(sorted(found))
-
-    @property
-    def _complete(self) -> bool:
-        # A tree's leaves leave nothing to the default; that the last one says "always" is how a list ends.
-        return math.isnan(self.base[0]) or any(isinstance(t, Rule) and not t.conditions for t in self.terms)
 
     def answer(self, value: Sequence[float]) -> str:
         """One value in words: the class and its share, or the number."""
@@ -405,7 +403,7 @@ class Program:
         if self.body == "rules":
             for rule in self.terms:
                 yield f"IF {rule.text(self.columns)} THEN {self.answer(rule.value)}"  # type: ignore[union-attr]
-            if not self._complete:
+            if not self.exhaustive:
                 yield f"{'OTHERWISE' if self.terms else 'ALWAYS'} {self.answer(self.base)}"
             return
         yield f"start at {self._amount(self.base)}"
@@ -439,7 +437,7 @@ class Program:
         """The program as JSON-ready values."""
         body: dict[str, Any] = {"kind": self.body}
         if self.body == "rules":
-            body |= {"rules": [t.to_dict() for t in self.terms], "otherwise": list(self.base)}
+            body |= {"rules": [t.to_dict() for t in self.terms], "otherwise": list(self.base), "exhaustive": self.exhaustive}
         else:
             body |= {"terms": [t.to_dict() for t in self.terms], "intercept": list(self.base)}
         return {
@@ -475,6 +473,7 @@ class Program:
                 body["kind"],
                 tuple(_TERMS[t["kind"]].from_dict(t) for t in body["rules" if rules else "terms"]),
                 tuple(body["otherwise" if rules else "intercept"]),
+                bool(body.get("exhaustive", False)),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"this is not a program: {error!r} while reading it") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,15 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from locum.core.domain import Domain
 from locum.core.errors import InvalidData
 from locum.core.program import Program
+from locum.core.surrogate import AskTell, ChoosesQueries, Predicts, Readable, Saves
+from locum.explain._active import ActiveQueries
 
 __all__ = ["ReadableClassifier", "ReadableRegressor", "leaf_value"]
 
 _FLOAT = NDArray[np.float64]
 
 
-class _Readable(BaseEstimator, ABC):
+class _Readable(Predicts, Readable, ChoosesQueries, Saves, BaseEstimator, ABC):
     """Stands in for a black box on tables, as a `Program`; the two bases below say what it answers.
 
     A final class stores its settings in ``__init__`` (among them ``domain`` and ``random_state``) and learns in `_learn`.
@@ -35,6 +37,35 @@ class _Readable(BaseEstimator, ABC):
 
         Classifiers get one column a class, rows summing to one; regressors one column.
         """
+
+    def queries(self, domain: Domain, pool: _FLOAT, calls: int, *, invent: bool, random_state: int) -> AskTell:
+        """Query by committee for this model; see `ChoosesQueries.queries`."""
+        return ActiveQueries(self, domain, pool, calls, invent=invent, random_state=random_state)
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Settings and program as JSON-ready values; there are no arrays."""
+        check_is_fitted(self, "program_")
+        settings = {k: v for k, v in self.get_params(deep=False).items() if k not in ("domain", "classes")}
+        record = {
+            "settings": settings,
+            "program": self.program_.to_dict(),
+            "domain": self.domain_.to_dict(),
+            "names": self.feature_names_in_.tolist() if hasattr(self, "feature_names_in_") else None,
+        }
+        return record, {}
+
+    @classmethod
+    def from_state(cls, record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        """The fitted model that `to_state` described."""
+        model = cls(**record["settings"])
+        model.program_ = Program.from_dict(record["program"])
+        model.domain_ = Domain.from_dict(record["domain"])
+        model.n_features_in_ = len(model.domain_)
+        if record["names"] is not None:
+            model.feature_names_in_ = np.array(record["names"], dtype=object)
+        if model.program_.classes is not None:
+            model.classes_ = np.asarray(model.program_.classes)
+        return model
 
     @property
     def text_(self) -> str:
@@ -141,8 +172,11 @@ class ReadableClassifier(ClassifierMixin, _Readable):
         """Probabilities of the classes, shape (n, k)."""
         return self._values(X)
 
-    def _program(self, domain: Domain, link: Any, body: Any, terms: Any, base: Any) -> Program:
-        return Program(domain.columns, "class", tuple(self.classes_.tolist()), link, body, tuple(terms), _numbers(base))
+    def _program(
+        self, domain: Domain, link: Any, body: Any, terms: Any, base: Any, *, exhaustive: bool = False
+    ) -> Program:
+        classes = tuple(self.classes_.tolist())
+        return Program(domain.columns, "class", classes, link, body, tuple(terms), _numbers(base), exhaustive)
 
 
 class ReadableRegressor(RegressorMixin, _Readable):
@@ -180,8 +214,10 @@ class ReadableRegressor(RegressorMixin, _Readable):
         """Values, shape (n,)."""
         return self._values(X)[:, 0]
 
-    def _program(self, domain: Domain, link: Any, body: Any, terms: Any, base: Any) -> Program:
-        return Program(domain.columns, "value", None, "identity", body, tuple(terms), _numbers(base))
+    def _program(
+        self, domain: Domain, link: Any, body: Any, terms: Any, base: Any, *, exhaustive: bool = False
+    ) -> Program:
+        return Program(domain.columns, "value", None, "identity", body, tuple(terms), _numbers(base), exhaustive)
 
 
 def _present(y: Any) -> Any:

@@ -109,7 +109,7 @@ class TreeClassifier(ReadableClassifier):
         hard = np.eye(Y.shape[1])[labels]
         starts = [hard] if np.array_equal(hard, Y) else [hard, Y]
         terms = _grow_and_refine(self, Z, Y, weights, domain, starts, labels)
-        return self._program(domain, "identity", "rules", terms, np.full(Y.shape[1], np.nan))
+        return self._program(domain, "identity", "rules", terms, weights @ Y / weights.sum(), exhaustive=True)
 
 
 class TreeRegressor(ReadableRegressor):
@@ -169,7 +169,7 @@ class TreeRegressor(ReadableRegressor):
 
     def _learn(self, Z: _FLOAT, Y: _FLOAT, weights: _FLOAT, domain: Domain) -> Program:
         terms = _grow_and_refine(self, Z, Y, weights, domain, [Y], None)
-        return self._program(domain, "identity", "rules", terms, [np.nan])
+        return self._program(domain, "identity", "rules", terms, weights @ Y / weights.sum(), exhaustive=True)
 
 
 # ---------------------------------------------------------------------- growing

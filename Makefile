@@ -1,0 +1,62 @@
+# make demo, make test: each sets up all it needs in .venv, on a machine with Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint fast docs bench reproduce peers kill readme clean help
+
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[data]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo  ## replace a real black box by rules, and write card.html
+	$(BIN)/locum demo --output card.html
+
+test: lint fast  ## everything CI checks
+
+lint: $(VENV)/.dev  ## style, types, import rules, generated files
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m locum.catalogue README.md --results benchmarks/papers --check
+
+fast: $(VENV)/.dev  ## the test suite
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
+
+docs: $(VENV)/.dev  ## the site, examples run, in docs/_build/html
+	$(PIP) -e '.[docs]'
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/.dev peers  ## speed and peers, written to benchmarks/*/*/result.json
+	$(BIN)/python benchmarks/speed/ledger.py
+	$(BIN)/python benchmarks/speed/coverage.py
+	$(BIN)/python benchmarks/peers/agreement.py
+
+kill: $(VENV)/.dev  ## 200 random kill -9 of a paying process
+	$(BIN)/python benchmarks/speed/kill.py
+
+reproduce: $(VENV)/.dev  ## re-measure the claims of every built system
+	$(BIN)/locum reproduce --all
+
+peers: .venv-peers/.done  ## other libraries, in an environment of their own
+.venv-peers/.done: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	@touch $@
+
+readme: $(VENV)/.dev  ## bring the table of systems and the measured figures up to date
+	$(BIN)/python -m locum.catalogue README.md --results benchmarks/papers
+
+clean:
+	rm -rf $(VENV) .venv-peers docs/_build docs/gallery card.html

@@ -1,0 +1,289 @@
+"""How often 95 % intervals cover: every interval method, on realistic scenarios, over 2,000 repeats.
+
+Writes benchmarks/speed/coverage/result.json and prints one JSON line; exits with 1 when a default interval covers in
+less than 93 % (or, where the method is not conservative by construction, more than 99 %) of the repeats.
+
+    python benchmarks/speed/coverage.py [--repeats 2000] [--only WORD]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from locum.core import bounds
+from locum.core.measures import measure
+
+HERE = Path(__file__).parent / "coverage"
+BIG = 1_000_000  # rows on which the true value of a scenario is taken
+Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
+
+
+# --- what target and stand-in say ------------------------------------------------------------------------------------
+
+
+def classes(rate: float, shares: tuple[float, ...] = (0.6, 0.3, 0.1)) -> Draw:
+    """Labels with the given shares; the stand-in errs uniformly on 1 - rate of the rows."""
+
+    def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        truth = rng.choice(len(shares), size=n, p=shares)
+        wrong = rng.random(n) >= rate
+        return truth, np.where(wrong, (truth + rng.integers(1, len(shares), n)) % len(shares), truth)
+
+    return draw
+
+
+def probabilities(noise: float) -> Draw:
+    """Softmax of three scores, and of the same scores with noise."""
+
+    def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        z = 2.0 * rng.normal(size=(n, 3))
+        p, q = (np.exp(s - s.max(axis=1, keepdims=True)) for s in (z, z + noise * rng.normal(size=(n, 3))))
+        return p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+
+    return draw
+
+
+def values(kind: str, noise: float = 0.3) -> Draw:
+    """A target's values and a stand-in's: smooth with even, heavy-tailed or uneven errors, or a step function."""
+
+    def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        x = rng.random((n, 2))
+        y = np.sin(5 * x[:, 0]) + 2 * x[:, 1] ** 2
+        if kind == "steps":  # what a tree does: a constant on each cell of a 6 x 6 grid
+            cell = (np.floor(6 * x) + 0.5) / 6
+            return y, np.sin(5 * cell[:, 0]) + 2 * cell[:, 1] ** 2
+        if kind == "skewed":
+            y = np.exp(y)
+            return y, y * np.exp(noise * rng.normal(size=n))
+        error = {
+            "normal": rng.normal(size=n),
+            "heavy": rng.standard_t(5, size=n),
+            "uneven": rng.normal(size=n) * (0.3 + 1.5 * x[:, 0]),
+        }[kind]
+        return y, y + noise * error
+
+    return draw
+
+
+def lists(noise: float) -> Draw:
+    """Relevance of 30 items a row, and noisy scores for them."""
+
+    def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        n = min(n, 50_000)
+        relevance = rng.exponential(size=(n, 30))
+        return relevance, relevance + noise * rng.normal(size=(n, 30))
+
+    return draw
+
+
+def texts(rate: float) -> Draw:
+    """Sequences of 12 tokens of which each is right with a probability that varies between rows."""
+
+    def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        n = min(n, 100_000)
+        truth = rng.integers(0, 50, (n, 12))
+        right = rng.random((n, 12)) < rng.beta(9 * rate, 9 * (1 - rate), n)[:, None]
+        return truth, np.where(right, truth, 50)
+
+    return draw
+
+
+def ends(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values and intervals that hold 95 % of them."""
+    y = rng.normal(size=n)
+    return y, np.tile([-1.96, 1.96], (n, 1))
+
+
+# --- how rows come ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One line of the table."""
+
+    name: str
+    measure: str
+    draw: Draw
+    n: int
+    groups: int = 0  # rows come in that many groups of unequal size
+    alike: float = 0.0  # how alike the errors within a group are
+    spread: float = 0.0  # log standard deviation of the weights
+    related: bool = False  # rows the stand-in gets wrong weigh more
+    candidates: int = 1
+    shared: float = 0.0  # share of rows on which all candidates say the same
+    band: tuple[float, float] = (0.93, 0.99)
+
+
+def rows(s: Scenario, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Truth, prediction and weights / groups of n rows (or of n rows' worth of groups)."""
+    if s.groups:
+        mean_size = max(s.n // s.groups, 2)
+        sizes = rng.integers(mean_size // 2, mean_size + mean_size // 2 + 1, size=max(2, round(n / mean_size)))
+        group = np.repeat(np.arange(len(sizes)), sizes)
+        truth, prediction = s.draw(rng, len(group))
+        # rows of one group share their error with probability `alike`: they repeat the group's first row
+        first = np.concatenate([[0], np.cumsum(sizes)[:-1]])[group]
+        copied = rng.random(len(group)) < s.alike
+        source = np.where(copied, first, np.arange(len(group)))
+        return truth[source], prediction[source], {"groups": group}
+    truth, prediction = s.draw(rng, n)
+    if not s.spread:
+        return truth, prediction, {}
+    weights = np.exp(s.spread * rng.normal(size=len(truth)))
+    if s.related:
+        wrong = truth != prediction if truth.dtype.kind == "i" else np.abs(truth - prediction) > 0.3
+        weights = weights * np.where(wrong, 2.0, 1.0)
+    return truth, prediction, {"weights": weights}
+
+
+def best(s: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The candidate with the highest value on the rows; all are equally good in truth."""
+    truth, common = s.draw(rng, s.n)
+    found = None
+    for _ in range(s.candidates):
+        redrawn = _again(s, truth, rng)
+        same = rng.random(s.n) < s.shared
+        said = np.where(same if truth.ndim == 1 else same[:, None], common, redrawn)
+        score = _quick(s.measure, truth, said)
+        found = (score, said) if found is None or score > found[0] else found
+    return truth, found[1]
+
+
+def _again(s: Scenario, truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another stand-in's predictions for the same rows."""
+    if s.measure == "agreement":
+        return np.where(rng.random(s.n) >= 0.9, (truth + 1) % 3, truth)
+    if s.measure == "r2":
+        return truth + 0.3 * rng.normal(size=s.n)
+    right = rng.random(truth.shape) < rng.beta(9 * 0.85, 9 * 0.15, s.n)[:, None]
+    return np.where(right, truth, 50)
+
+
+def _quick(name: str, truth: np.ndarray, said: np.ndarray) -> float:
+    return -float(((truth - said) ** 2).mean()) if name == "r2" else float((truth == said).mean())
+
+
+def truth_of(s: Scenario) -> float:
+    """The value of the measure in the population."""
+    rng = np.random.default_rng(12345)
+    truth, prediction, extra = rows(s, rng, 100_000 if s.measure in ("kendall_tau",) else BIG)
+    score, weights = measure(s.measure), extra.get("weights")
+    if s.measure in ("cohen_kappa", "balanced_agreement", "kendall_tau", "spearman_correlation"):
+        return score.fidelity(truth, prediction, weights=weights).value
+    many = [score.fidelity(t, p, weights=w).value for t, p, w in [(truth, prediction, weights)]]
+    return float(np.mean(many))
+
+
+def coverage(s: Scenario, repeats: int) -> dict[str, Any]:
+    """Share of repeats whose interval holds the truth, with the mean width."""
+    start, true = time.perf_counter(), truth_of(s)
+    below = above = 0
+    widths = []
+    methods: dict[str, int] = {}
+    for repeat in range(repeats):
+        rng = np.random.default_rng([repeat, s.n])
+        if s.candidates > 1:
+            (truth, prediction), extra = best(s, rng), {}
+        else:
+            truth, prediction, extra = rows(s, rng, s.n)
+        found = measure(s.measure).fidelity(truth, prediction, candidates=s.candidates, **extra)
+        below += found.upper < true
+        above += found.lower > true
+        widths.append(found.upper - found.lower)
+        methods[found.method] = methods.get(found.method, 0) + 1
+    share = 1.0 - (below + above) / repeats
+    return {
+        "scenario": s.name, "measure": s.measure, "n": s.n, "groups": s.groups or None, "candidates": s.candidates,
+        "method": max(methods, key=methods.get), "methods": methods, "truth": round(true, 4),
+        "coverage": round(share, 4), "too_low": round(below / repeats, 4), "too_high": round(above / repeats, 4),
+        "width": round(float(np.mean(widths)), 4), "in_band": bool(s.band[0] <= share <= s.band[1]),
+        "seconds": round(time.perf_counter() - start, 1),
+    }  # fmt: skip
+
+
+def scenarios() -> list[Scenario]:
+    """The table's lines."""
+    out = [Scenario(f"rate {r}", "agreement", classes(r), n) for r in (0.85, 0.9, 0.95) for n in (200, 500, 1000)]
+    out += [
+        Scenario("rate 0.99", "agreement", classes(0.99), 1000),
+        *[Scenario(f"rate {r}", "cohen_kappa", classes(r), n) for r in (0.85, 0.95) for n in (200, 1000)],
+        *[Scenario(f"rate {r}", "balanced_agreement", classes(r), n) for r in (0.85, 0.95) for n in (200, 1000)],
+        *[
+            Scenario(f"noise {z}", name, probabilities(z), n)
+            for name in ("total_variation_similarity", "mean_squared_probability_error", "kl_divergence")
+            for z in (0.3, 1.0)
+            for n in (200, 1000)
+        ],
+        *[
+            Scenario(kind, name, values(kind), n)
+            for name in ("r2", "rmse", "mae", "pearson_correlation")
+            for kind in ("normal", "heavy", "uneven", "steps", "skewed")
+            for n in ((200, 1000) if name == "r2" else (200,))
+        ],
+        *[Scenario("95 % intervals", "interval_coverage", ends, n) for n in (200, 1000)],
+        *[
+            Scenario(kind, name, values(kind), n)
+            for name in ("kendall_tau", "spearman_correlation")
+            for kind in ("normal", "steps", "skewed")
+            for n in (50, 200)
+        ],
+        *[Scenario("noise 0.5", name, lists(0.5), n) for name in ("top_k_overlap", "ndcg") for n in (200, 1000)],
+        *[Scenario("rate 0.85", name, texts(0.85), n) for name in ("token_agreement", "exact_match") for n in (200, 1000)],
+        Scenario("rate 0.85", "edit_similarity", texts(0.85), 200),
+    ]
+    clustered = [
+        ("agreement", classes(0.9)), ("agreement", classes(0.97)), ("cohen_kappa", classes(0.9)),
+        ("balanced_agreement", classes(0.9)), ("total_variation_similarity", probabilities(0.5)),
+        ("r2", values("normal")), ("r2", values("steps")), ("mae", values("normal")),
+        ("pearson_correlation", values("normal")), ("kendall_tau", values("normal")),
+        ("spearman_correlation", values("normal")),
+    ]  # fmt: skip
+    out += [
+        Scenario(f"{g} clusters, {100 * alike:g} % alike ({i})", name, draw, 1000, groups=g, alike=alike)
+        for i, (name, draw) in enumerate(clustered)
+        for g, alike in ((30, 0.3), (50, 0.6))
+    ]
+    out += [
+        Scenario(f"weights {z}{', related' * related} ({i})", name, draw, 500, spread=z, related=related)
+        for i, (name, draw) in enumerate(clustered)
+        for z, related in ((0.5, False), (1.0, False), (0.7, True))
+        if not (related and name == "total_variation_similarity")
+    ]
+    out += [
+        Scenario(f"best of 20, {100 * shared:g} % shared", name, draw, n, candidates=20, shared=shared)
+        for name, draw in (("agreement", classes(0.9)), ("r2", values("normal")), ("token_agreement", texts(0.85)))
+        for shared in (0.0, 0.5)
+        for n in (200, 1000)
+    ]
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=2000)
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    table = []
+    for s in scenarios():
+        if arguments.only in f"{s.measure} {s.name}":
+            table.append(coverage(s, arguments.repeats))
+            line = table[-1]
+            print(
+                f"{line['measure']:31s}{line['scenario']:34s} n={line['n']:<5d} {line['coverage']:.4f}"
+                f" (-{line['too_low']:.4f} +{line['too_high']:.4f}) width {line['width']:.4f} {line['methods']}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

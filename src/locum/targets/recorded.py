@@ -1,0 +1,159 @@
+"""A target that is only known by rows and their answers: no access to the model at all."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from locum.core._content import Rows
+from locum.core.errors import InvalidData
+from locum.core.target import Target
+
+__all__ = ["read_csv", "recorded"]
+
+_MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "None", "?"})
+
+
+class RecordedAnswers:
+    """Answers rows from a table.
+
+    Parameters
+    ----------
+    rows : container of n rows
+    answers : array of shape (n, ...)
+    """
+
+    def __init__(self, rows: Any, answers: Any) -> None:
+        self.keys, self.answers = Rows(rows).keys, np.asarray(answers)
+        if self.answers.ndim == 0 or len(self.answers) != len(self.keys):
+            raise InvalidData(
+                f"expected an answer for each of the {len(self.keys)} rows, got an array of shape {self.answers.shape}"
+            )
+        self._place = {key: i for i, key in reversed(list(enumerate(self.keys)))}
+
+    def __call__(self, X: Any) -> NDArray[Any]:
+        return self.answers[[self._place[key] for key in Rows(X).keys]]
+
+    def contradiction(self) -> tuple[int, int] | None:
+        """Two equal rows with different answers, where there are any."""
+        for i, key in enumerate(self.keys):
+            first = self._place[key]
+            if not np.array_equal(self.answers[i], self.answers[first]):
+                return first, i
+        return None
+
+
+def recorded(rows: Any, answers: Any, *, repeated: str = "refuse", **settings: Any) -> Target:
+    """A target from rows and the answers that were recorded for them; nothing else can be asked of it.
+
+    Parameters
+    ----------
+    rows : array of shape (n, ...), structured array of shape (n,), or frame
+    answers : array of shape (n, ...)
+    repeated : {"refuse", "first"}, default="refuse"
+        What to do where a row comes twice with different answers: refuse the table, or take the first.
+    **settings
+        Of `Target`.
+
+    Raises
+    ------
+    InvalidData
+        Not one answer a row, or equal rows with different answers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> table = recorded(np.array([[0.0], [1.0]]), ["no", "yes"])
+    >>> table.query(np.array([[1.0]]))
+    array(['yes'], dtype='<U3')
+    >>> table.recorded
+    True
+    """
+    if repeated not in ("refuse", "first"):
+        raise InvalidData(f"expected repeated= to be 'refuse' or 'first', got {repeated!r}")
+    table = RecordedAnswers(rows, answers)
+    clash = table.contradiction() if repeated == "refuse" else None
+    if clash is not None:
+        raise InvalidData(
+            f"rows {clash[0]} and {clash[1]} are equal, but their answers are {table.answers[clash[0]]} and "
+            f"{table.answers[clash[1]]}; drop one, or say repeated='first'"
+        )
+    return Target(table, rows=rows, **{"name": "recorded answers", **settings})
+
+
+def read_csv(path: Any, answer: str, *, delimiter: str = ",", encoding: str = "utf-8-sig") -> tuple[NDArray[Any], NDArray[Any]]:
+    """Read rows and one column of answers from a CSV file with a header.
+
+    A column of numbers, some perhaps missing, is numeric; any other is text. Missing are: an empty field, NA, N/A, NaN, null,
+    None and a question mark. They become NaN among numbers and ``""`` among text.
+
+    Parameters
+    ----------
+    path : path
+    answer : str
+        Name of the column of answers, which must be complete.
+    delimiter : str, default=","
+    encoding : str, default="utf-8-sig"
+
+    Returns
+    -------
+    rows : structured ndarray of shape (n,)
+        One field a column.
+    answers : ndarray of shape (n,)
+        Whole numbers, numbers or text.
+
+    Raises
+    ------
+    InvalidData
+        No such file, not text, no header, repeated names, a line of another length, no such column, or missing answers.
+    """
+    path = Path(path)
+    names, lines = _read_lines(path, delimiter, encoding)
+    if answer not in names:
+        raise InvalidData(f"{path.name} has no column {answer!r}; its columns are {', '.join(names)}")
+    if len(names) < 2 or not lines:
+        raise InvalidData(f"expected {path.name} to have a column beside {answer!r}, and at least one row below the header")
+    columns = {name: _typed([line[j] for line in lines]) for j, name in enumerate(names)}
+    said = columns.pop(answer)
+    absent = np.isnan(said) if said.dtype.kind == "f" else said == ""
+    if absent.any():
+        raise InvalidData(f"{path.name}: row {int(np.argmax(absent))} has no answer in column {answer!r}; drop it")
+    if (
+        said.dtype.kind == "f"
+        and (said == np.round(said)).all()
+        and "." not in "".join(line[names.index(answer)] for line in lines)
+    ):
+        said = said.astype(np.int64)
+    rows = np.empty(len(lines), dtype=[(name, values.dtype) for name, values in columns.items()])
+    for name, values in columns.items():
+        rows[name] = values
+    return rows, said
+
+
+def _read_lines(path: Path, delimiter: str, encoding: str) -> tuple[list[str], list[list[str]]]:
+    try:
+        with path.open(newline="", encoding=encoding) as file:
+            table = [line for line in csv.reader(file, delimiter=delimiter, strict=True) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidData(f"cannot read {path}: {error}") from error
+    if not table:
+        raise InvalidData(f"{path} is empty; expected a header of column names, then one line a row")
+    names = [name.strip() for name in table[0]]
+    if len(set(names)) < len(names) or "" in names:
+        raise InvalidData(f"expected {path.name} to name each column once in its first line, got {', '.join(names)}")
+    for number, line in enumerate(table[1:]):
+        if len(line) != len(names):
+            raise InvalidData(f"{path.name}: row {number} has {len(line)} fields, the header has {len(names)}")
+    return names, table[1:]
+
+
+def _typed(fields: list[str]) -> NDArray[Any]:
+    fields = [field.strip() for field in fields]
+    try:
+        return np.array([np.nan if field in _MISSING else float(field) for field in fields])
+    except ValueError:
+        return np.array(["" if field in _MISSING else field for field in fields])
