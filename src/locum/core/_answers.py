@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locum.core._content import text_or_numbers
+from locum.core.errors import InvalidData
 from locum.core.execute import Malformed
 
 __all__ = ["OUTPUTS", "Contract", "Output"]
 
 Output = Literal["class", "probability", "value"]
+_NAMES = 5  # columns named in a message
 OUTPUTS: tuple[Output, ...] = ("class", "probability", "value")
 _KINDS = {
     "b": "bool",
@@ -29,7 +31,7 @@ _KINDS = {
 
 
 class Contract:
-    """What a target's answers are: output, kind of values, shape of one answer.
+    """What a target's answers are: output, kind of values, shape of one answer; and the names of the columns it is asked.
 
     Parameters
     ----------
@@ -69,16 +71,37 @@ class Contract:
         Malformed
             The answers are not what was agreed.
         """
-        answers = _as_array(raw)
+        answers, bad = _as_array(raw)
         if answers.ndim == 0 or len(answers) != n:
             came = "one value" if answers.ndim == 0 else f"{len(answers)} answers"
             raise Malformed(f"expected one answer a row, {n} of them, got {came}")
-        bad = np.zeros(n, dtype=bool) if self.allow_nan else ~_finite(answers)
+        if not self.allow_nan:
+            bad |= ~_finite(answers)
         good = answers[~bad]
         if len(good):
             with self._lock:
                 self._hold(good)
-        return answers, bad, "expected finite numbers, got NaN or infinity"
+        return answers, bad, "expected finite numbers, or text, got NaN, infinity or None"
+
+    def hold_columns(self, names: list[str] | None) -> None:
+        """Let the names of the columns that were answered first hold for all that is asked."""
+        if names is not None and self.known.get("columns") is None:
+            with self._lock:
+                self.known = self.fix({**self.known, "columns": names})
+
+    def check_columns(self, names: list[str] | None) -> None:
+        """See that rows have the columns that were asked before; where either have no names, there is nothing to see."""
+        known = self.known.get("columns")
+        if names is None or known is None or names == known:
+            return
+        asked = "the columns that the target was asked with before, " + ", ".join(map(repr, known[:_NAMES]))
+        if sorted(names) == sorted(known):
+            raise InvalidData(f"expected {asked}, got the same in another order; reorder them")
+        lost, extra = [n for n in known if n not in names], [n for n in names if n not in known]
+        got = " and ".join(
+            f"{what} {', '.join(map(repr, some[:_NAMES]))}" for what, some in (("without", lost), ("also", extra)) if some
+        )
+        raise InvalidData(f"expected {asked}, got rows {got}; give it the same columns in the same order")
 
     def _hold(self, answers: NDArray[Any]) -> None:
         kind, shape = _kind(answers), list(answers.shape[1:])
@@ -96,16 +119,21 @@ class Contract:
             self._hold(answers)
 
 
-def _as_array(raw: Any) -> NDArray[Any]:
+def _as_array(raw: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Answers as an array, and which are None."""
     try:
         answers = np.asarray(raw)
+        absent = np.zeros(answers.shape[:1], dtype=bool)
         if answers.dtype.kind in "OT":
-            answers = text_or_numbers(answers)
+            absent = np.array([answer is None for answer in answers]) if answers.ndim == 1 else absent
+            there = text_or_numbers(answers[~absent])
+            answers = np.zeros(answers.shape, dtype=there.dtype)
+            answers[~absent] = there
     except (ValueError, TypeError) as error:
         raise Malformed(f"expected an array of answers, got {type(raw).__name__}: {error}") from error
     if answers.dtype.kind not in _KINDS or answers.dtype.hasobject:
         raise Malformed(f"expected numbers, text or a structured array, got {answers.dtype}")
-    return answers
+    return answers, absent
 
 
 def _finite(answers: NDArray[Any]) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from locum.core.ledger import Account, Ledger, Purpose, Vector
 
 __all__ = ["Budget", "Meter", "Price", "Request"]
 
+_PAID = 1 << 7  # beside the bits of the purposes
 
 @dataclass(frozen=True)
 class Budget:
@@ -124,10 +126,10 @@ class Meter:
 
     def __init__(self, budget: Budget | None) -> None:
         self.budget = budget
-        self.purposes = Vector(np.uint8)  # by the row's number in the ledger; 0 where the row is not counted
+        self.marks = Vector(np.uint8)  # by the row's number in the ledger: its purposes, and whether it was paid for here
         self.pending: set[bytes] = set()  # reserved, not answered yet
         self.failed: set[bytes] = set()
-        self.answered = self.paid = self.replayed = self.in_doubt = 0
+        self.answered = self.in_doubt = 0
         self.seconds = self.money = 0.0
 
     def room(self, asked: Request, ledger: Ledger, price: float) -> int:
@@ -135,47 +137,68 @@ class Meter:
         m, budget = len(asked.numbers), self.budget
         if budget is None:
             return m
-        known = asked.numbers >= 0
-        counted = self._counted(asked.numbers)
+        known, counted = asked.numbers >= 0, self._marks(asked.numbers) != 0
         blocks, seconds, money = np.full(m, -1), np.zeros(m), np.full(m, price)
         blocks[known], seconds[known], money[known] = ledger.prices(asked.numbers[known])
-        free = counted.copy()
-        for i in np.flatnonzero(~known).tolist():
-            free[i] = asked.keys[i] in self.pending or asked.keys[i] in self.failed
-        allowed = np.ones(m, dtype=bool)
-        if budget.calls is not None:
-            spent = self.answered + len(self.pending) + len(self.failed)
-            allowed &= (spent + np.cumsum(~free) <= budget.calls) | free
-        if budget.money is not None:
-            spent_money = self.money + price * len(self.pending) + np.cumsum(money * ~free)
-            allowed &= (spent_money <= budget.money * (1 + 1e-9)) | free
-        if budget.seconds is not None:
-            # What a batch takes is known once it is back: a batch is begun while there is any time left.
-            before = self.seconds + np.concatenate([[0.0], np.cumsum(seconds * ~counted)[:-1]])
-            starts = np.concatenate([[True], blocks[1:] != blocks[:-1]])
-            allowed &= (before[np.maximum.accumulate(np.where(starts, np.arange(m), 0))] < budget.seconds) | counted
+        allowed = self._in_time(counted, blocks, seconds)
+        if budget.calls is not None or budget.money is not None:
+            free = counted.copy()
+            for i in np.flatnonzero(~known).tolist():
+                free[i] = asked.keys[i] in self.pending or asked.keys[i] in self.failed
+            calls = self.answered + len(self.pending) + len(self.failed) + np.cumsum(~free)
+            spent = self.money + price * len(self.pending) + np.cumsum(money * ~free)
+            allowed &= free | (
+                (calls <= (math.inf if budget.calls is None else budget.calls))
+                & (spent <= (math.inf if budget.money is None else budget.money * (1 + 1e-9)))
+            )
         return m if allowed.all() else int(np.argmin(allowed))
 
-    def count(self, numbers: NDArray[np.int64], paid: NDArray[np.bool_], purpose: Purpose, ledger: Ledger) -> None:
-        """Count answered rows, some of them just paid for."""
-        new = ~self._counted(numbers)
+    def has_time(self, asked: Request, position: int, ledger: Ledger) -> bool:
+        """Whether there is time left for one of the distinct rows, which has no answer yet."""
+        numbers = asked.numbers[: position + 1]
+        known, blocks, seconds = numbers >= 0, np.full(position + 1, -1), np.zeros(position + 1)
+        blocks[known], seconds[known], _ = ledger.prices(numbers[known])
+        return bool(self._in_time(self._marks(numbers) != 0, blocks, seconds)[-1])
+
+    def _in_time(self, counted: NDArray[np.bool_], blocks: NDArray[Any], seconds: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which rows are in time. What a batch takes is known once it is back: it is begun while there is any time left."""
+        limit = None if self.budget is None else self.budget.seconds
+        if limit is None:
+            return np.ones(len(counted), dtype=bool)
+        before = self.seconds + np.concatenate([[0.0], np.cumsum(seconds * ~counted)[:-1]])
+        starts = np.concatenate([[True], blocks[1:] != blocks[:-1]])
+        return (before[np.maximum.accumulate(np.where(starts, np.arange(len(counted)), 0))] < limit) | counted
+
+    def count(self, numbers: NDArray[np.int64], paid: NDArray[np.bool_], purpose: Purpose, ledger: Ledger) -> int:
+        """Count answered rows, some of them just paid for; how many more than before were replayed."""
+        before = self._marks(numbers)
+        new = before == 0
         _, seconds, money = ledger.prices(numbers[new])
         self.answered += int(new.sum())
-        self.replayed += int((new & ~paid).sum())
         self.seconds += float(seconds.sum())
         self.money += float(money.sum())
-        self.purposes.values[numbers] |= np.uint8(purpose.bit)
+        after = before | np.uint8(purpose.bit) | np.where(paid, np.uint8(_PAID), np.uint8(0))
+        self.marks.values[numbers] = after
+        # A thread that waited for another's answer may have counted it as replayed before the other counts it as paid.
+        return int(np.count_nonzero(_replayed(after))) - int(np.count_nonzero(_replayed(before)))
 
     def account(self, currency: str) -> Account:
         """What was counted."""
-        asked = self.paid + self.replayed + len(self.failed)
-        counts = {p.value: int(np.count_nonzero(self.purposes.values & p.bit)) for p in Purpose}
+        marks = self.marks.values
+        replayed = int(np.count_nonzero(_replayed(marks)))
+        paid, failed = self.answered - replayed, len(self.failed)
+        counts = {p.value: int(np.count_nonzero(marks & p.bit)) for p in Purpose}
         return Account(
-            asked, self.paid, self.replayed, len(self.failed), self.in_doubt, self.seconds, self.money, counts, currency
+            paid + replayed + failed, paid, replayed, failed, self.in_doubt, self.seconds, self.money, counts, currency
         )
 
-    def _counted(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-        self.purposes.grow(max(0, int(numbers.max(initial=-1)) + 1 - len(self.purposes.values)))
-        out = numbers >= 0
-        out[out] = self.purposes.values[numbers[out]] != 0
+    def _marks(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The marks of rows; 0 where a row is not counted or has no answer."""
+        self.marks.grow(max(0, int(numbers.max(initial=-1)) + 1 - len(self.marks.values)))
+        out = np.zeros(len(numbers), dtype=np.uint8)
+        out[numbers >= 0] = self.marks.values[numbers[numbers >= 0]]
         return out
+
+
+def _replayed(marks: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return (marks != 0) & (marks & _PAID == 0)

@@ -115,11 +115,9 @@ class Rows:
         """Some rows as bytes that `unpack` reads."""
         if self._frame is not None:
             frame = self._frame[positions.tolist()]
-            # pandas knows types that the common view does not; those of polars are all known to it.
-            kind = str(frame.implementation).rsplit(".", 1)[-1].lower()
-            typed = self.data if kind == "pandas" else self._frame
-            dtypes = [str(typed[name].dtype) for name in frame.columns]
+            dtypes = [str(self.data[name].dtype) for name in frame.columns]
             columns = [_series_values(frame[name]) for name in frame.columns]
+            kind = str(frame.implementation).rsplit(".", 1)[-1].lower()
             return _pack_columns({"frame": kind, "names": list(frame.columns), "dtypes": dtypes}, columns)
         return pack(self.data[positions])
 
@@ -284,22 +282,23 @@ def unpack(blob: bytes) -> Any:
     head, _, body = blob.partition(b"\n")
     try:
         record = json.loads(head)
-        whole = xxhash.xxh3_64_hexdigest(body) == record["check"]
+        if xxhash.xxh3_64_hexdigest(body) == record["check"]:
+            return _unpack_columns(record, body) if "frame" in record else _unpack_array(record, body)
     except (ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise LedgerError("a record does not match its checksum, so the ledger is damaged; restore it from a copy")
-    if "frame" in record:
-        return _unpack_columns(record, body)
+        pass
+    raise LedgerError("a record does not match its checksum, so the ledger is damaged; restore it from a copy")
+
+
+def _unpack_array(record: dict[str, Any], body: bytes) -> NDArray[Any]:
     if "dtype" in record:
         dtype = np.lib.format.descr_to_dtype(_descr(record["dtype"]))
         return np.frombuffer(body, dtype=dtype).reshape(record["shape"])
-    values, shape = json.loads(body), record.get("text", record.get("object"))
+    values = json.loads(body)
     if "text" in record:
-        return np.array(values, dtype=str).reshape(shape)
+        return np.array(values, dtype=str).reshape(record["text"])
     out = np.empty(len(values), dtype=object)
     out[:] = values
-    return out.reshape(shape)
+    return out.reshape(record["object"])
 
 
 def _descr(written: Any) -> Any:
@@ -315,46 +314,61 @@ def _unpack_columns(record: dict[str, Any], body: bytes) -> Any:
     ends = np.cumsum([0, *record["sizes"]])
     columns = [unpack(body[a:b]) for a, b in pairwise(ends.tolist())]
     named = dict(zip(record["names"], columns, strict=True))
+    dtypes = dict(zip(record["names"], record["dtypes"], strict=True))
     if record["frame"] == "structured":
-        out = np.empty(len(columns[0]), dtype=list(zip(record["names"], record["dtypes"], strict=True)))
+        out = np.empty(len(columns[0]), dtype=list(dtypes.items()))
         for name, values in named.items():
             out[name] = values
         return out
-    import narwhals.stable.v1 as nw
+    if record["frame"] == "pandas":
+        import pandas as pd
+
+        return pd.DataFrame({name: pd.Series(values, dtype=dtypes[name]) for name, values in named.items()})
+    import polars as pl
 
     lists = {name: values.tolist() if values.dtype.kind == "O" else values for name, values in named.items()}
-    if record["frame"] == "pandas":
-        frame = nw.from_dict(lists, backend="pandas").to_native()
-        return frame.astype(dict(zip(record["names"], record["dtypes"], strict=True)))
-    schema = {name: getattr(nw, dtype, nw.String) for name, dtype in zip(record["names"], record["dtypes"], strict=True)}
-    return nw.from_dict(lists, schema=schema, backend=record["frame"]).to_native()
+    return pl.DataFrame(lists, schema={name: getattr(pl, dtype, None) for name, dtype in dtypes.items()})  # None: text
 
 
 def join(parts: list[Any]) -> Any:
     """Arrays, or frames of one kind, one below the other."""
     if len(parts) == 1:
         return parts[0]
-    try:
-        if all(isinstance(part, np.ndarray) for part in parts):
-            return np.concatenate(parts)
-        import narwhals.stable.v1 as nw
-
-        return nw.concat([nw.from_native(part, eager_only=True) for part in parts]).to_native()
-    except (ValueError, TypeError) as error:
-        kinds = " and ".join(sorted({f"{type(part).__name__} of shape {('n', *part.shape[1:])}" for part in parts}))
+    forms = {_form(part) for part in parts}
+    if len(forms) > 1:
         raise LedgerError(
-            f"these rows were asked in forms that do not go together: {kinds}; use one form for all that is asked"
-        ) from error
+            f"these rows were asked in forms that do not go together: {' and '.join(sorted(forms))}; read one purpose at a "
+            "time, or use one form for all that is asked"
+        )
+    if isinstance(parts[0], np.ndarray):
+        # Of text and numbers, NumPy would make text.
+        mixed = len({part.dtype.kind in "US" for part in parts}) > 1
+        return np.concatenate([part.astype(object) for part in parts] if mixed else parts)
+    import narwhals.stable.v1 as nw
+
+    if nw.from_native(parts[0]).implementation.is_pandas():
+        import pandas as pd
+
+        return pd.concat(parts, ignore_index=True)
+    import polars as pl
+
+    return pl.concat(parts, how="vertical_relaxed")
+
+
+def _form(rows: Any) -> str:
+    if isinstance(rows, np.ndarray) and not rows.dtype.names:
+        return f"arrays of shape (n, {', '.join(map(str, rows.shape[1:]))})" if rows.ndim > 1 else "arrays of shape (n,)"
+    names = rows.dtype.names if isinstance(rows, np.ndarray) else rows.columns
+    return f"{type(rows).__module__.partition('.')[0]} rows with the columns {', '.join(map(repr, names))}"
 
 
 def text_or_numbers(array: NDArray[Any]) -> NDArray[Any]:
     """An object array as plain text or plain numbers; a ValueError where it is neither."""
-    kinds = {
-        str if isinstance(value, str) else float if isinstance(value, int | float | np.number) else None for value in array.flat
-    }
-    if len(kinds) != 1 or None in kinds:
-        raise ValueError("the values are neither all text nor all numbers")
-    return array.astype(str) if kinds == {str} else np.array(array.tolist())
+    if all(isinstance(value, str) for value in array.flat):
+        return array.astype(str)
+    if all(isinstance(value, int | float | np.number | np.bool_) for value in array.flat):
+        return np.array(array.tolist())
+    raise ValueError("the values are neither all text nor all numbers")
 
 
 # ---------------------------------------------------------------------- identity

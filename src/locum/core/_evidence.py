@@ -67,7 +67,7 @@ def worst(standin: StandIn, Z: _FLOAT, truth: NDArray[Any], said: NDArray[Any]) 
     least = max(_LEAST_ROWS, int(_LEAST_SHARE * len(first)))
     parts = grown_rules(standin.domain, Z[first], error[first, None], np.ones(len(first)), leaves=_LEAVES, min_rows=least)
     score = measure("mae") if output == "value" else default_measure(output)
-    found = []
+    found: list[tuple[float, dict[str, Any]]] = []
     for part in parts:
         inside = second[part.holds(Z[second])]
         if not part.conditions or len(inside) < _LEAST_ROWS or error[inside].mean() <= error[second].mean():
@@ -80,20 +80,18 @@ def worst(standin: StandIn, Z: _FLOAT, truth: NDArray[Any], said: NDArray[Any]) 
             continue
         shown = inside[np.argsort(-error[inside], kind="stable")[:_EXAMPLES]]
         shown = shown[error[shown] > 0]
-        found.append(
-            {
-                "where": part.text(standin.domain.columns),
-                "n": len(inside),
-                "fidelity": fidelity,
-                "examples": [
-                    {"row": row, "target": _shown(standin, truth[i]), "stand_in": _shown(standin, said[i])}
-                    for i, row in zip(shown.tolist(), records(standin.domain, Z[shown]), strict=True)
-                ],
-                "error": float(error[inside].mean()),
-            }
-        )
-    found.sort(key=lambda part: -part.pop("error"))
-    return tuple(found[:_PARTS])
+        record = {
+            "where": part.text(standin.domain.columns),
+            "n": len(inside),
+            "fidelity": fidelity,
+            "examples": [
+                {"row": row, "target": _shown(standin, truth[i]), "stand_in": _shown(standin, said[i])}
+                for i, row in zip(shown.tolist(), records(standin.domain, Z[shown]), strict=True)
+            ],
+        }
+        found.append((float(error[inside].mean()), record))
+    found.sort(key=lambda one: -one[0])
+    return tuple(record for _, record in found[:_PARTS])
 
 
 def _errors(output: str, truth: NDArray[Any], said: NDArray[Any]) -> _FLOAT:

@@ -78,8 +78,10 @@ def _check_file(path: Path) -> None:
     log = path.with_name(path.name + "-wal")
     page = int.from_bytes(head[16:18], "big")
     promised = int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
-    # Pages in the write-ahead log are not in the file yet, so only without a log is a short file a cut one.
-    if len(head) < 100 or (path.stat().st_size < promised and not (log.exists() and log.stat().st_size)):
+    # Pages in the write-ahead log are not in the file yet, so only without a log is a short file a cut one. The log is looked
+    # at before the size, since another process may be moving its pages into the file, and removes it last.
+    logged = log.exists() and log.stat().st_size > 0
+    if len(head) < 100 or (not logged and path.stat().st_size < promised):
         raise LedgerError(f"{path} is cut short ({path.stat().st_size} bytes of {promised}); restore it from a copy")
 
 

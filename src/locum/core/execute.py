@@ -8,9 +8,10 @@ import pickle
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from locum.core.errors import InvalidData, MissingExtra
 
-__all__ = ["BadAnswer", "Job", "Malformed", "Outcome", "Plan", "run"]
+__all__ = ["ENDING", "BadAnswer", "Job", "Malformed", "Outcome", "Plan", "run"]
 
 
 class BadAnswer(Exception):
@@ -29,6 +30,8 @@ class Malformed(Exception):
     """A batch of answers that breaks the target's contract, so that asking on would only waste money."""
 
 
+ENDING = (Malformed, BrokenExecutor)  # after these, nothing more is asked
+
 @dataclass(frozen=True)
 class Job:
     """Rows to ask in one call.
@@ -37,7 +40,6 @@ class Job:
     ----------
     positions : ndarray of shape (m,)
         Which rows.
-    rows : container of m rows
     claim : object
         Passed on to the outcome.
     attempt : int, default=0
@@ -47,7 +49,6 @@ class Job:
     """
 
     positions: NDArray[np.intp]
-    rows: Any
     claim: Any
     attempt: int = 0
     error: Exception | None = None
@@ -74,6 +75,14 @@ class Outcome:
     seconds: float = 0.0
     error: Exception | None = None
 
+    def halves(self) -> list[Outcome]:
+        """The same in two parts."""
+        out, m = [], len(self.positions)
+        for part in np.array_split(np.arange(m), 2):
+            answers = None if self.answers is None else self.answers[part]
+            out.append(replace(self, positions=self.positions[part], answers=answers, seconds=self.seconds * len(part) / m))
+        return out
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -89,10 +98,12 @@ class Plan:
         """See before anything is asked that the plan can work for this model."""
         if not (self.executor is None or self.executor == "ray" or isinstance(self.executor, Executor)):
             raise InvalidData(f"expected executor= None, a concurrent.futures executor or 'ray', got {self.executor!r}")
-        if self.timeout is not None and not self.timeout > 0:
-            raise InvalidData(f"expected timeout= in seconds above zero, or None, got {self.timeout}")
-        if not (self.retries >= 0 and self.backoff >= 0):
-            raise InvalidData(f"expected retries= and backoff= of zero or more, got {self.retries} and {self.backoff}")
+        if self.timeout is not None and not (isinstance(self.timeout, Real) and self.timeout > 0):
+            raise InvalidData(f"expected timeout= in seconds above zero, or None, got {self.timeout!r}")
+        if not (isinstance(self.retries, Integral) and self.retries >= 0):
+            raise InvalidData(f"expected retries= as a whole number of zero or more, got {self.retries!r}")
+        if not (isinstance(self.backoff, Real) and 0 <= self.backoff < float("inf")):
+            raise InvalidData(f"expected backoff= in seconds of zero or more, got {self.backoff!r}")
         if isinstance(self.executor, ProcessPoolExecutor):
             try:
                 pickle.dumps(answer)
@@ -108,7 +119,7 @@ Judge = Callable[[Any, int], tuple[NDArray[Any], NDArray[np.bool_], str]]
 
 def run(
     answer: Callable[[Any], Any], jobs: Iterable[Job], plan: Plan, judge: Judge, take: Callable[[Any], Any]
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Ask the jobs and give their outcomes as they come back: every row of every job that was begun, exactly once.
 
     Parameters
@@ -120,9 +131,9 @@ def run(
     plan : Plan
     judge : callable
         From what the model gave back and the number of rows: the answers, which rows have a bad one, and what is bad.
-        It raises `Malformed` where nothing can be kept; then no further job is begun.
+        It raises `Malformed` where nothing can be kept; then no further job is begun, as after a pool that broke for good.
     take : callable
-        Rows at given positions.
+        A copy of the rows at given positions.
     """
     pool = _pool(answer, plan)
     todo, stopped = iter(jobs), False
@@ -132,17 +143,17 @@ def run(
         while True:
             while len(flying) < pool.width and (job := _next(todo, later, stopped)) is not None:
                 due = time.monotonic() + (plan.timeout or float("inf"))
-                flying[pool.submit(job.rows)] = job, due
+                flying[pool.submit(take(job.positions))] = job, due
             if not flying and not later:
                 return
             for job, result in _landed(flying, later, pool):
                 outcomes, again = _settle(job, result, plan, judge)
-                stopped |= any(isinstance(outcome.error, Malformed | BrokenExecutor) for outcome in outcomes)
+                stopped |= any(isinstance(outcome.error, ENDING) for outcome in outcomes)
                 yield from outcomes
                 for piece in again:
                     ready = time.monotonic() + plan.backoff * 2 ** (piece.attempt - 1) if piece.attempt else 0.0
-                    rows = piece.rows if len(piece.positions) == len(job.positions) else take(piece.positions)
-                    heapq.heappush(later, (ready, int(piece.positions[0]), replace(piece, rows=rows)))
+                    heapq.heappush(later, (ready, int(piece.positions[0]), piece))
+            stopped |= pool.width == 0
             while stopped and later:
                 job = heapq.heappop(later)[2]
                 yield Outcome(job.positions, job.claim, error=job.error)
@@ -216,8 +227,11 @@ def _timed(answer: Callable[[Any], Any], rows: Any) -> tuple[Any, float]:
 class _Pool(ABC):
     """Runs `_timed` on batches, `width` of them at once."""
 
-    width: int
     timeout: float | None
+
+    @property
+    @abstractmethod
+    def width(self) -> int: ...
 
     @abstractmethod
     def submit(self, rows: Any) -> Future[Any]: ...
@@ -241,7 +255,11 @@ class _Here(_Pool):
     """In this process, one batch at a time; in a daemon thread where there is a time limit, so that a hung call can be left."""
 
     def __init__(self, answer: Callable[[Any], Any], timeout: float | None) -> None:
-        self.answer, self.timeout, self.width = answer, timeout, 1
+        self.answer, self.timeout = answer, timeout
+
+    @property
+    def width(self) -> int:
+        return 1
 
     def submit(self, rows: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -267,19 +285,29 @@ class _Pooled(_Pool):
 
     def __init__(self, answer: Callable[[Any], Any], timeout: float | None, executor: Executor) -> None:
         self.answer, self.timeout, self.executor = answer, timeout, executor
-        self.width = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+        self.workers = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+        self.hung: list[Future[Any]] = []  # calls that were given up, and hold their worker all the same
         self.own: ProcessPoolExecutor | None = None
+
+    @property
+    def width(self) -> int:
+        return max(0, self.workers - sum(not future.done() for future in self.hung))
 
     def submit(self, rows: Any) -> Future[Any]:
         try:
             return (self.own or self.executor).submit(_timed, self.answer, rows)
         except BrokenExecutor:
+            if not isinstance(self.executor, ProcessPoolExecutor):
+                raise
             self.close()
-            self.own = ProcessPoolExecutor(self.width)
+            self.own = ProcessPoolExecutor(self.workers)
             return self.own.submit(_timed, self.answer, rows)
+        except RuntimeError as error:
+            raise InvalidData(f"the executor takes no more calls ({error}); give one that is not shut down") from error
 
     def drop(self, future: Future[Any]) -> None:
-        future.cancel()
+        if not future.cancel():
+            self.hung.append(future)
 
     def close(self) -> None:
         if self.own is not None:
@@ -297,11 +325,18 @@ class _OnRay(_Pool):
         if not ray.is_initialized():
             ray.init(include_dashboard=False)
         self.ray, self.timeout = ray, timeout
-        self.width = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self.model = ray.put(answer)  # sent once, not with every batch
+        self.cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        try:
+            self.model = ray.put(answer)  # sent once, not with every batch
+        except TypeError as error:
+            raise InvalidData(f"Ray cannot send this model to its workers: {str(error).splitlines()[0]}") from error
         # Retries are Locum's to count, since each may cost money.
         self.task = ray.remote(max_retries=0)(_timed)
         self.refs: dict[Future[Any], Any] = {}
+
+    @property
+    def width(self) -> int:
+        return self.cpus
 
     def submit(self, rows: Any) -> Future[Any]:
         ref = self.task.remote(self.model, rows)

@@ -42,6 +42,7 @@ class Purpose(enum.Enum):
 
 
 FITTED = Purpose.FIT.bit | Purpose.TUNE.bit
+LARGEST_BLOCK = 1 << 28  # bytes of rows and answers that are written as one; SQLite takes up to 10^9
 
 
 @dataclass(frozen=True)
@@ -411,11 +412,12 @@ class Ledger:
         return Claim(number, mine, [key for key in keys if key in busy], doubtful)
 
     def refuse_doubtful(self, keys: Iterable[bytes]) -> None:
-        """Raise where any of these rows was being asked when a process died."""
+        """Raise where any of these rows was being asked when a process died or a call was interrupted."""
         with self._reading() as connection:
+            held = [blob for (blob,) in connection.execute("SELECT keys FROM doubt").fetchall()]
             claims = connection.execute("SELECT session, keys FROM claim").fetchall()
-            dead = [set(split_keys(blob)) for session, blob in claims if not self._alive(session)]
-        doubtful = set().union(*dead).intersection(keys) if dead else ()
+            held += [blob for session, blob in claims if not self._alive(session)]
+        doubtful = set(split_keys(b"".join(held))).intersection(keys)
         if doubtful:
             raise LedgerError(_doubt_message(len(doubtful)))
 
@@ -430,8 +432,8 @@ class Ledger:
         seconds: float,
         money: float,
         batch: bytes | None,
-    ) -> None:
-        """Write answers, and end the claim on their rows, in one transaction."""
+    ) -> int:
+        """Write answers, and end the claim on their rows, in one transaction; the number of the first row."""
         with self._lock:
             with self._writing() as connection:
                 blob = b"".join(keys)
@@ -443,6 +445,7 @@ class Ledger:
                 ).lastrowid
                 self._settle(connection, claim.id, keys)
             self._index.add_block(block or 0, *entry)
+            return self._index.first[block or 0]
 
     def fail(self, claim: Claim, keys: list[bytes], rows: bytes, message: str) -> None:
         """Write that rows were asked without success, and end the claim on them."""
@@ -592,6 +595,6 @@ def _check_same_target(known: dict[str, Any], given: dict[str, Any], path: Path 
 
 def _doubt_message(n: int) -> str:
     return (
-        f"{n} of these rows were being asked when a process died, so they may have been paid for without an answer; "
-        "check the bill, then ask again with in_doubt='ask'"
+        f"{n} of these rows were being asked when a process died or a call was interrupted, so they may have been paid for "
+        "without an answer; check the bill, then ask again with in_doubt='ask'"
     )

@@ -16,11 +16,12 @@ from locum.core.program import Program
 from locum.core.region import Region
 
 if TYPE_CHECKING:
-    from locum.core.surrogate import StandIn
-    from locum.core.target import Target
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
     from rich.text import Text
+
+    from locum.core.surrogate import StandIn
+    from locum.core.target import Target
 
 __all__ = ["Card", "card"]
 
@@ -247,7 +248,8 @@ def card(
     Z = standin.domain.encode(fresh)
     truth, said = target.query(fresh, "score"), standin.predict(fresh, outside="ignore")
     program = standin.program
-    about: dict[str, Any] = {"name": name_of(standin.model), "class": f"{type(standin.model).__module__}.{type(standin.model).__name__}"}
+    kind = type(standin.model)
+    about: dict[str, Any] = {"name": name_of(standin.model), "class": f"{kind.__module__}.{kind.__name__}"}
     if program is not None:
         used = [program.columns[j].name for j in program.used]
         about |= {"statements": program.statements, "conditions": program.conditions, "used": used}

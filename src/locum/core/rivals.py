@@ -155,7 +155,7 @@ def grown_rules(
             return
         j, cut, missing_left = int(tree.feature[node]), float(tree.threshold[node]), bool(tree.missing_go_to_left[node])
         x = table[rows, j]
-        left = np.where(np.isnan(x), missing_left, x <= cut)
+        left = np.asarray(np.where(np.isnan(x), missing_left, x <= cut), dtype=bool)
         for is_left, child in ((True, tree.children_left[node]), (False, tree.children_right[node])):
             one = _side(domain, j, orders.get(j), cut, is_left, missing_left == is_left)
             both = held[j].and_(one, domain.columns) if j in held else one
@@ -189,7 +189,7 @@ class Standardised:
     def __init__(self, domain: Domain, Z: _FLOAT) -> None:
         self.domain = domain
         self.center, self.spread = np.zeros(Z.shape[1]), np.ones(Z.shape[1])
-        self.holes = np.isnan(Z).any(axis=0)
+        self.holes: NDArray[np.bool_] = np.asarray(np.isnan(Z).any(axis=0))
         for j in np.flatnonzero(~domain.categorical):
             known = Z[~np.isnan(Z[:, j]), j]
             if known.size:
@@ -202,7 +202,7 @@ class Standardised:
             z = Z[:, j]
             absent = np.isnan(z)
             if column.kind == "categorical":
-                parts.append(z[:, None] == np.arange(len(column.levels)))
+                parts.append(np.equal(z[:, None], np.arange(len(column.levels))))
                 continue
             scaled = np.clip((z - self.center[j]) / self.spread[j], -_CLIP, _CLIP)
             parts.append(np.where(absent, 0.0, scaled)[:, None])

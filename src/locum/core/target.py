@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
+from contextlib import closing
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +19,8 @@ from locum.core._answers import OUTPUTS, Contract, Output
 from locum.core._budget import Budget, Meter, Price, Request
 from locum.core._content import Rows, fingerprint_of, name_of, pack
 from locum.core.errors import BudgetExhausted, InvalidData, NotFresh, TargetError, TargetTimeout
-from locum.core.execute import BadAnswer, Job, Malformed, Outcome, Plan, run
-from locum.core.ledger import FITTED, Account, Claim, Ledger, Purpose
+from locum.core.execute import ENDING, BadAnswer, Job, Malformed, Outcome, Plan, run
+from locum.core.ledger import FITTED, LARGEST_BLOCK, Account, Claim, Ledger, Purpose
 
 if TYPE_CHECKING:
     from locum.core.domain import Domain
@@ -181,7 +183,7 @@ class Target:
             return self._contract.classes
         if self.output == "probability":
             return np.arange(*self._contract.shape)
-        seen = np.flatnonzero(self._meters[0].purposes.values)
+        seen = np.flatnonzero(self._meters[0].marks.values)
         return np.unique(self.ledger.answers(seen)) if seen.size else None
 
     def account(self) -> Account:
@@ -243,7 +245,7 @@ class Target:
         asked = self._request(X)
         self._require_fresh(asked, purpose)
         if self._in_doubt == "refuse" and (asked.numbers < 0).any():
-            self.ledger.refuse_doubtful(asked.keys)
+            self.ledger.refuse_doubtful([asked.keys[i] for i in np.flatnonzero(asked.numbers < 0).tolist()])
         k, reserved = self._reserve(asked)
         paid, errors = np.zeros(len(asked.numbers), dtype=bool), list[Outcome]()
         try:
@@ -265,6 +267,7 @@ class Target:
             return Request(rows, np.arange(rows.n), None, numbers)
         if self.domain is not None:
             _check_domain(self.domain, X)
+        self._contract.check_columns(rows.names)
         if self._check is not None:
             self._check(X)
         keys = rows.keys
@@ -315,13 +318,11 @@ class Target:
                 meter.pending.difference_update(reserved)
                 meter.failed.difference_update(reserved)
                 meter.failed.update(failed)
-                meter.paid += int(paid.sum())
             k = min(k, *(meter.room(asked, self.ledger, self._price) for meter in self._meters))
-            answered = np.flatnonzero(asked.numbers[:k] >= 0)
-            before = self._meters[0].replayed
-            for meter in self._meters:
-                meter.count(asked.numbers[answered], paid[answered], purpose, self.ledger)
-            self.ledger.count_replayed(self._meters[0].replayed - before)
+            # What was paid counts, though the time should have ended before it; so it is free from now on.
+            counted = (asked.numbers >= 0) & (paid | (np.arange(len(paid)) < k))
+            replayed = [meter.count(asked.numbers[counted], paid[counted], purpose, self.ledger) for meter in self._meters]
+            self.ledger.count_replayed(replayed[0])
         return k
 
     def _ask(self, asked: Request, k: int, purpose: Purpose, paid: NDArray[np.bool_], errors: list[Outcome]) -> None:
@@ -333,15 +334,14 @@ class Target:
             while todo:
                 waiting: list[bytes] = []
                 jobs = self._jobs(asked, place, todo, purpose, claims, waiting)
-                for outcome in run(
-                    self._answer, jobs, self._plan, self._contract.judge, lambda i: asked.rows.take(asked.first[i])
-                ):
-                    self._write(asked, outcome, purpose)
-                    if outcome.error is None:
-                        paid[outcome.positions] = True
-                    else:
-                        errors.append(outcome)
-                if any(isinstance(outcome.error, Malformed) for outcome in errors):
+                with closing(run(self._answer, jobs, self._plan, self._contract.judge, partial(_rows_at, asked))) as outcomes:
+                    for outcome in outcomes:
+                        self._write(asked, outcome, purpose)
+                        if outcome.error is None:
+                            paid[outcome.positions] = True
+                        else:
+                            errors.append(outcome)
+                if any(isinstance(outcome.error, ENDING) for outcome in errors):
                     return
                 pause = 0.005 if len(waiting) < len(todo) else min(2 * pause, _LONGEST_PAUSE)
                 todo = waiting
@@ -358,7 +358,7 @@ class Target:
         """Batches of rows, each claimed just before it is asked."""
         timed = any(meter.budget is not None and meter.budget.seconds is not None for meter in self._meters)
         for start in range(0, len(todo), self._batch_size):
-            if timed and not self._time_left(asked, place[todo[start]]):
+            if timed and not all(meter.has_time(asked, place[todo[start]], self.ledger) for meter in self._meters):
                 return
             claim = self.ledger.claim(todo[start : start + self._batch_size], purpose, self._in_doubt)
             waiting += claim.waiting
@@ -367,29 +367,30 @@ class Target:
             if claim.keys:
                 claims.append(claim)
                 positions = np.array([place[key] for key in claim.keys])
-                yield Job(positions, asked.rows.take(asked.first[positions]), claim)
-
-    def _time_left(self, asked: Request, position: int) -> bool:
-        with self._lock:
-            asked.numbers = self.ledger.find(asked.keys)
-            return all(meter.room(asked, self.ledger, self._price) > position for meter in self._meters)
+                yield Job(positions, claim)
 
     def _write(self, asked: Request, outcome: Outcome, purpose: Purpose) -> None:
         keys = [asked.keys[i] for i in outcome.positions.tolist()]
         rows = asked.rows.pack(asked.first[outcome.positions])
-        if outcome.answers is None:
+        answers = b"" if outcome.answers is None else pack(outcome.answers)
+        if len(rows) + len(answers) > LARGEST_BLOCK and len(keys) > 1:
+            for half in outcome.halves():
+                self._write(asked, half, purpose)
+        elif outcome.answers is None:
             self.ledger.fail(outcome.claim, keys, rows, _what_failed(self.name, outcome.error))
         else:
-            self.ledger.record(
+            first = self.ledger.record(
                 outcome.claim,
                 keys,
                 purpose,
                 rows,
-                pack(outcome.answers),
+                answers,
                 seconds=outcome.seconds,
                 money=self._price * len(keys),
                 batch=asked.rows.batch if len(keys) == asked.rows.n else None,
             )
+            asked.numbers[outcome.positions] = np.arange(first, first + len(keys))
+            self._contract.hold_columns(asked.rows.names)
 
     def _exhausted(self, asked: Request, k: int) -> None:
         answered = asked.reach(k)
@@ -402,8 +403,9 @@ class Target:
         )
 
     def _fail(self, asked: Request, errors: list[Outcome]) -> None:
-        lost = np.concatenate([outcome.positions for outcome in errors])
-        rows = np.sort(asked.first[lost]) if asked.inverse is None else np.flatnonzero(np.isin(asked.inverse, lost))
+        # Those that failed, and those that were not even asked because of it.
+        lost = asked.numbers < 0
+        rows = np.flatnonzero(lost if asked.inverse is None else lost[asked.inverse])
         late = [outcome for outcome in errors if isinstance(outcome.error, TimeoutError)]
         error = (late if len(late) == len(errors) else [o for o in errors if o not in late])[0].error
         message = (
@@ -417,6 +419,10 @@ class Target:
 def _expect(name: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in known:
         raise InvalidData(f"expected {name}= to be one of {', '.join(map(repr, known))}, got {value!r}")
+
+
+def _rows_at(asked: Request, positions: NDArray[np.intp]) -> Any:
+    return asked.rows.take(asked.first[positions])
 
 
 def _budget(budget: Budget | int | None) -> Budget | None:

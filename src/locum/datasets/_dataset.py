@@ -130,7 +130,8 @@ class Dataset:
         """
         if len(shares) != 3 or min(shares) <= 0 or not np.isclose(sum(shares), 1):
             raise InvalidData(f"expected three positive shares that add up to one, got {tuple(shares)}")
-        side = _sides(Rows(self.domain.encode(self.X)).keys, self.y if self.task == "classification" else None, shares, random_state)
+        keys = Rows(self.domain.encode(self.X)).keys
+        side = _sides(keys, self.y if self.task == "classification" else None, shares, random_state)
         rows = [np.flatnonzero(side == part) for part in range(3)]
         if min(map(len, rows)) == 0:
             raise InvalidData(f"the {len(self)} rows of {self.name} leave a part empty with shares {tuple(shares)}")

@@ -135,7 +135,7 @@ def _text(pandas: Any, path: Path, record: dict[str, Any]) -> Any:
         keep_default_na=False,
         skipinitialspace=True,
     )
-    return frame.apply(lambda column: column.str.strip())
+    return frame.apply(lambda column: column.str.rstrip())
 
 
 def _kept(pandas: Any, frame: Any, record: dict[str, Any]) -> Any:
@@ -159,10 +159,8 @@ def _without_missing(frame: Any, record: dict[str, Any]) -> Any:
 
 def _column(pandas: Any, name: str, column: Any, record: dict[str, Any]) -> Any:
     codes = record.get("codes", {}).get(column.name)
-    if codes is not None:
-        return pandas.Categorical(_translated(name, column, codes), categories=list(dict.fromkeys(codes.values())))
-    if column.name in record.get("categorical", ()):
-        return pandas.Categorical(column.map(_as_text, na_action="ignore"))
+    if codes is not None or column.name in record.get("categorical", ()):
+        return _named(name, column, codes)
     try:
         numbers = pandas.to_numeric(column).astype(float)
     except ValueError as error:
@@ -175,17 +173,21 @@ def _target(name: str, column: Any, record: dict[str, Any]) -> Any:
     if record["task"] == "regression":
         return column.astype(float).to_numpy(copy=True)
     if "labels" in record:
-        column = _translated(name, column, record["labels"])
+        column = _named(name, column, record["labels"])
     values = column.tolist()
     return np.array(values) if isinstance(values[0], int) else np.array(values, dtype=str)
 
 
-def _translated(name: str, column: Any, codes: dict[str, str]) -> Any:
-    text = column.map(_as_text, na_action="ignore")
-    strange = sorted(set(text.dropna()) - set(codes))
+def _named(name: str, column: Any, codes: dict[str, str] | None) -> Any:
+    """A column of codes as categories, with the names and in the order of `codes` where there are any."""
+    column = column.astype("category")
+    column = column.cat.rename_categories([_as_text(value) for value in column.cat.categories])
+    if codes is None:
+        return column
+    strange = sorted(set(column.cat.categories) - set(codes))
     if strange:
         raise InvalidData(f"table {name!r}, column {column.name!r}: expected codes among {list(codes)}, got {strange[:5]}")
-    return text.map(codes, na_action="ignore")
+    return column.cat.rename_categories(codes).cat.set_categories(list(codes.values()))
 
 
 def _as_text(value: Any) -> str:

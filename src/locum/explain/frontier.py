@@ -172,13 +172,13 @@ class Frontier:
 
     def rows(self, chosen: StandIn | None = None) -> tuple[dict[str, Any], ...]:
         """Every point as a card takes it, with the knee and the chosen stand-in marked."""
-        knee = self.knee()
+        knee, largest = self.knee(), max(p.statements for p in self.points)
         return tuple(
             {
                 "name": p.name,
                 "statements": p.statements,
                 "fidelity": p.fidelity,
-                "knee": p is knee,
+                "knee": p is knee and p.statements < largest,  # at the end of the road nobody knows
                 "chosen": p.standin is chosen,
             }
             for p in self.points
@@ -291,7 +291,7 @@ def held_out(
     count = int(group.max()) + 1
     if count < 4:
         raise InvalidData(f"expected at least 4 different rows to keep some apart for measuring, got {count}; give fresh=")
-    wanted = max(2, min(most, int(round(share * count))))
+    wanted = max(2, min(most, round(share * count)))
     picked = np.random.default_rng(random_state).permutation(count)[:wanted]
     kept = np.isin(group, picked)
     first = np.unique(group, return_index=True)[1]

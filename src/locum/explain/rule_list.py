@@ -237,12 +237,24 @@ class _Learner:
 
     def _grow(self, one: _List, most: int) -> _List:
         while len(one.clauses) < most:
-            clause = self.best(one, len(one.clauses), replace=False)
-            longer = one if clause is None else self._better(one, self.put(one, len(one.clauses), clause, replace=False))
+            longer = self._longer(one)
             if longer is one:
                 break
             one = longer
         return one
+
+    def _longer(self, one):
+        m = len(one.clauses)
+        GR = os.environ.get("GR", "end")
+        places = {"end": [m], "ends": [m, 0], "all": list(range(m, -1, -1)), "fall": list(range(m,-1,-1))}[GR]
+        found = one
+        for place in places:
+            clause = self.best(one, place, replace=False)
+            if clause is not None:
+                found = self._better(found, self.put(one, place, clause, replace=False))
+            if GR == "fall" and found is not one:
+                break
+        return found
 
     def _settle(self, one: _List, most: int, sweeps: int) -> _List:
         """Replace rules in turn, then swap neighbours and add rules, until nothing moves."""

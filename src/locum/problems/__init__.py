@@ -1,1 +1,27 @@
-"""."""
+"""Worlds that know their own truth: planted rules, trees and sums, and engineering formulas with their units."""
+
+from __future__ import annotations
+
+from locum.problems._formula import Formula
+from locum.problems._planted import Planted
+from locum.problems.borehole import borehole
+from locum.problems.otl_circuit import otl_circuit
+from locum.problems.piston import piston
+from locum.problems.planted_additive import planted_additive
+from locum.problems.planted_rules import planted_rules
+from locum.problems.planted_sparse_linear import planted_sparse_linear
+from locum.problems.planted_tree import planted_tree
+from locum.problems.wing_weight import wing_weight
+
+__all__ = [
+    "Planted",
+    "planted_rules",
+    "planted_tree",
+    "planted_additive",
+    "planted_sparse_linear",
+    "Formula",
+    "borehole",
+    "otl_circuit",
+    "piston",
+    "wing_weight",
+]

@@ -49,14 +49,17 @@ def _imported(path: str) -> Callable[[Any], Any]:
     sys.path.insert(0, here)
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
-        raise InvalidData(f"cannot import {module!r} for {path!r}: {error}; run where it can be imported from") from error
+    except Exception as error:  # a module can raise anything while it is read
+        raise InvalidData(
+            f"cannot import {module!r} for {path!r} ({type(error).__name__}: {error}); run where it can be imported from"
+        ) from error
     finally:
         sys.path.remove(here)
     try:
         function = reduce(getattr, name.split("."), found)
     except AttributeError as error:
-        raise InvalidData(f"module {module!r} has no {name!r}; it is read from {found.__file__}") from error
+        where = getattr(found, "__file__", "Python itself")
+        raise InvalidData(f"module {module!r} has no {name!r}; it is read from {where}") from error
     if not callable(function):
         raise InvalidData(f"expected {path!r} to be a function of rows, it is {type(function).__name__}")
     return function

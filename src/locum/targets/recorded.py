@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,15 @@ def recorded(rows: Any, answers: Any, *, repeated: str = "refuse", **settings: A
     return Target(table, rows=rows, **{"name": "recorded answers", **settings})
 
 
-def read_csv(path: Any, answer: str, *, delimiter: str = ",", encoding: str = "utf-8-sig") -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read rows and one column of answers from a CSV file with a header.
+def read_csv(
+    path: Any,
+    answer: str | None = None,
+    *,
+    drop: Iterable[str] = (),
+    delimiter: str = ",",
+    encoding: str = "utf-8-sig",
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Read rows, and one column of answers where it is named, from a CSV file with a header.
 
     A column of numbers, some perhaps missing, is numeric; any other is text. Missing are: an empty field, NA, N/A, NaN, null,
     None and a question mark. They become NaN among numbers and ``""`` among text.
@@ -94,8 +102,10 @@ def read_csv(path: Any, answer: str, *, delimiter: str = ",", encoding: str = "u
     Parameters
     ----------
     path : path
-    answer : str
+    answer : str or None, default=None
         Name of the column of answers, which must be complete.
+    drop : iterable of str, default=()
+        Columns to leave out.
     delimiter : str, default=","
     encoding : str, default="utf-8-sig"
 
@@ -103,35 +113,38 @@ def read_csv(path: Any, answer: str, *, delimiter: str = ",", encoding: str = "u
     -------
     rows : structured ndarray of shape (n,)
         One field a column.
-    answers : ndarray of shape (n,)
+    answers : ndarray of shape (n,) or None
         Whole numbers, numbers or text.
 
     Raises
     ------
     InvalidData
-        No such file, not text, no header, repeated names, a line of another length, no such column, or missing answers.
+        No such file, not text, no header, repeated names, a line of another length, no such column, no column left, or
+        missing answers.
     """
     path = Path(path)
     names, lines = _read_lines(path, delimiter, encoding)
-    if answer not in names:
-        raise InvalidData(f"{path.name} has no column {answer!r}; its columns are {', '.join(names)}")
-    if len(names) < 2 or not lines:
-        raise InvalidData(f"expected {path.name} to have a column beside {answer!r}, and at least one row below the header")
-    columns = {name: _typed([line[j] for line in lines]) for j, name in enumerate(names)}
-    said = columns.pop(answer)
-    absent = np.isnan(said) if said.dtype.kind == "f" else said == ""
-    if absent.any():
-        raise InvalidData(f"{path.name}: row {int(np.argmax(absent))} has no answer in column {answer!r}; drop it")
-    if (
-        said.dtype.kind == "f"
-        and (said == np.round(said)).all()
-        and "." not in "".join(line[names.index(answer)] for line in lines)
-    ):
-        said = said.astype(np.int64)
+    strange = [name for name in (*(() if answer is None else (answer,)), *drop) if name not in names]
+    if strange:
+        raise InvalidData(f"{path.name} has no column {strange[0]!r}; its columns are {', '.join(names)}")
+    columns = {name: _typed([line[j] for line in lines]) for j, name in enumerate(names) if name not in set(drop)}
+    said = None if answer is None else _answers(path, answer, columns, [line[names.index(answer)] for line in lines])
+    if not columns or not lines:
+        raise InvalidData(f"expected {path.name} to have columns of rows, and at least one row below the header")
     rows = np.empty(len(lines), dtype=[(name, values.dtype) for name, values in columns.items()])
     for name, values in columns.items():
         rows[name] = values
     return rows, said
+
+
+def _answers(path: Path, answer: str, columns: dict[str, NDArray[Any]], fields: list[str]) -> NDArray[Any]:
+    """Take the answers out of the columns; numbers without a decimal point are whole."""
+    said = columns.pop(answer, np.empty(0))
+    absent = np.isnan(said) if said.dtype.kind == "f" else said == ""
+    if absent.any():
+        raise InvalidData(f"{path.name}: row {int(np.argmax(absent))} has no answer in column {answer!r}; drop it")
+    whole = said.dtype.kind == "f" and (said == np.round(said)).all() and not any(set(field) & set(".eE") for field in fields)
+    return said.astype(np.int64) if whole else said
 
 
 def _read_lines(path: Path, delimiter: str, encoding: str) -> tuple[list[str], list[list[str]]]:

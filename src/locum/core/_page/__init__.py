@@ -182,7 +182,7 @@ def shown_span(found: Sequence[Fidelity]) -> tuple[float, float]:
     """Ends of a scale for many fidelities: all values and whiskers, but no whisker that would squeeze the rest."""
     values = [f.value for f in found]
     low, high = min(values), max(values)
-    reach = 1.5 * (max(f.upper - f.value for f in found if f.value == high) + high - low)
+    reach = 0.5 * (max(f.upper - f.value for f in found if f.value == high) + high - low)
     return max(min(f.lower for f in found), low - reach), min(max(f.upper for f in found), high + reach)
 
 
