@@ -1,23 +1,23 @@
-"""Domain and region: what a row is made of, and where a stand-in was checked."""
+"""Domain: what a row is made of, and the way between rows and numbers."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import narwhals.stable.v1 as nw
 import numpy as np
 from numpy.typing import NDArray
 
+from locum.core._containers import check_names, is_declared, named, opened, put_together, some
 from locum.core.errors import InvalidData
 
 __all__ = ["Column", "Domain", "Level"]
 
 Level = str | float | int | bool
-_SAMPLE_OF_NAMES = 5
+_EXACT = 2.0**53  # whole numbers up to here are exact as floats
+_NUMBERS = (bool, int, float, np.integer, np.floating, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,13 @@ class Column:
         The categories, in a fixed order; an encoded row holds the index.
     missing : bool, default=False
         Whether values may be missing.
+    unseen : tuple of int, default=()
+        Indices of the levels that exist but did not occur (in the rows of a region).
+
+    Raises
+    ------
+    InvalidData
+        Another kind than these two.
     """
 
     name: str
@@ -45,11 +52,22 @@ class Column:
     integer: bool = False
     levels: tuple[Level, ...] = ()
     missing: bool = False
+    unseen: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("numeric", "categorical"):
+            raise InvalidData(f"expected column {self.name!r} to be numeric or categorical, got {self.kind!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """The column as JSON-ready values."""
         if self.kind == "categorical":
-            return {"name": self.name, "kind": self.kind, "levels": list(self.levels), "missing": self.missing}
+            return {
+                "name": self.name,
+                "kind": self.kind,
+                "levels": list(self.levels),
+                "missing": self.missing,
+                "unseen": list(self.unseen),
+            }
         return {
             "name": self.name,
             "kind": self.kind,
@@ -62,7 +80,7 @@ class Column:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Column:
         """The column that `to_dict` described."""
-        return cls(**{**record, "levels": tuple(record.get("levels", ()))})
+        return cls(**{**record, "levels": tuple(record.get("levels", ())), "unseen": tuple(record.get("unseen", ()))})
 
 
 @dataclass(frozen=True)
@@ -79,7 +97,7 @@ class Domain:
     container : {"array", "object", "structured", "pandas", "polars"}, default="array"
         What `decode` gives back.
     dtypes : tuple of str, default=()
-        The dtype of each column in that container, as text.
+        The dtype of each column in that container, as text; after ``category``, pandas' categories as JSON.
 
     Examples
     --------
@@ -130,26 +148,30 @@ class Domain:
         ------
         InvalidData
             No rows or one, no columns, duplicate or non-string names, infinities, object columns of mixed type, constant
-            columns, too many categories.
+            columns, too many categories, whole numbers too large to be told apart as floats.
+
+        Notes
+        -----
+        Cost: 100,000 rows of 30 numbers take 20 ms; each column of text 10 ms more.
         """
-        container, found, values, dtypes = _open(X)
-        n = len(values[0]) if values else 0
+        rows = opened(X)
+        found, n = rows.names, len(rows.values[0]) if rows.values else 0
         if n < 2:
             raise InvalidData(f"expected at least two rows, got {n}")
         if names is not None:
-            if len(names) != len(values):
-                raise InvalidData(f"expected a name for each of the {len(values)} columns, got {len(names)} names")
-            if container in ("pandas", "polars", "structured") and list(names) != list(found):
+            if len(names) != len(found):
+                raise InvalidData(f"expected a name for each of the {len(found)} columns, got {len(names)} names")
+            if named(rows.container) and list(names) != found:
                 raise InvalidData("the rows carry their own column names; leave out names=, or give the same ones")
             found = list(names)
-        _check_names(found)
+        check_names(found)
         coded, held = _positions(categorical, found, "categorical"), _positions(fixed, found, "fixed")
         columns = tuple(
-            _read_column(name, column, j in coded, max_levels)
-            for j, (name, column) in enumerate(zip(found, values, strict=True))
+            _read_column(name, raw, j in coded or is_declared(dtype), max_levels)
+            for j, (name, raw, dtype) in enumerate(zip(found, rows.values, rows.dtypes, strict=True))
         )
         _refuse_constant([c for j, c in enumerate(columns) if j not in held])
-        return cls(columns, container, tuple(dtypes))
+        return cls(columns, rows.container, tuple(rows.dtypes))
 
     # ------------------------------------------------------------------ facts
     @property
@@ -174,40 +196,34 @@ class Domain:
         InvalidData
             Columns missing, in excess, in another order or of another type than the domain's, or an infinite value.
         """
-        container, found, values, _ = _open(X)
-        if container in ("pandas", "polars", "structured") and self.container in ("pandas", "polars", "structured"):
-            _check_same_columns(list(self.names), found)
-        elif len(values) != len(self.columns):
-            raise InvalidData(f"expected rows of {len(self.columns)} columns ({_some(self.names)}), got {len(values)}")
-        n = len(values[0])
-        encoded = np.empty((n, len(self.columns)))
-        for j, (column, raw) in enumerate(zip(self.columns, values, strict=True)):
-            encoded[:, j] = _encode_column(column, raw)
+        rows = opened(X)
+        if named(rows.container) and named(self.container):
+            _check_same_columns(list(self.names), rows.names)
+        elif len(rows.values) != len(self.columns):
+            raise InvalidData(f"expected rows of {len(self.columns)} columns ({some(self.names)}), got {len(rows.values)}")
+        if rows.container == "array" and not self.categorical.any():
+            encoded = np.array(X, dtype=float)
+        else:
+            encoded = np.empty((len(rows.values[0]), len(self.columns)))
+            for j, (column, raw) in enumerate(zip(self.columns, rows.values, strict=True)):
+                encoded[:, j] = _encode_column(column, raw)
+        if np.isinf(encoded).any():
+            raise InvalidData(_infinite(self.names[int(np.isinf(encoded).any(axis=0).argmax())]))
         return encoded
 
     def decode(self, Z: NDArray[np.float64]) -> Any:
-        """Encoded rows of shape (n, d) in the container the domain was read from."""
+        """Encoded rows of shape (n, d) in the container the domain was read from.
+
+        Raises
+        ------
+        InvalidData
+            Another number of columns, or a code that is no level: an unknown category has no value to give back.
+        """
         Z = np.asarray(Z, dtype=float)
         if Z.ndim != 2 or Z.shape[1] != len(self.columns):
             raise InvalidData(f"expected encoded rows of shape (n, {len(self.columns)}), got {Z.shape}")
-        if self.container == "array":
-            out = Z.copy()
-            for j, column in enumerate(self.columns):
-                if column.kind == "categorical":  # a column of codes
-                    out[:, j] = [np.nan if math.isnan(z) else float(column.levels[int(z)]) for z in Z[:, j]]
-            return out.astype(self.dtypes[0]) if self.dtypes and not np.isnan(out).any() else out
-        decoded = [_decode_column(column, Z[:, j]) for j, column in enumerate(self.columns)]
-        if self.container == "object":
-            out = np.empty(Z.shape, dtype=object)
-            for j, values in enumerate(decoded):
-                out[:, j] = values
-            return out
-        if self.container == "structured":
-            record = np.empty(len(Z), dtype=[(c.name, d) for c, d in zip(self.columns, self.dtypes, strict=True)])
-            for column, values in zip(self.columns, decoded, strict=True):
-                record[column.name] = ["" if v is None else v for v in values] if column.kind == "categorical" else values
-            return record
-        return _frame(self, decoded)
+        values = [_decode_column(column, Z[:, j]) for j, column in enumerate(self.columns)]
+        return put_together(self.container, self.names, self.dtypes, values)
 
     def fill(self, Z: NDArray[np.float64]) -> NDArray[np.float64]:
         """Encoded rows made admissible: clipped to the ranges, whole where the column is, levels that exist."""
@@ -239,87 +255,33 @@ class Domain:
         )
 
     def of_range(self, Z: NDArray[np.float64]) -> Domain:
-        """The same columns with the ranges and the missing values of these encoded rows, shape (n, d)."""
+        """The same columns with the ranges, missing values and unseen levels of these encoded rows, shape (n, d)."""
         columns = []
         for j, column in enumerate(self.columns):
-            z = Z[:, j][~np.isnan(Z[:, j])]
-            missing = bool(np.isnan(Z[:, j]).any())
-            if column.kind == "numeric" and z.size:
+            absent = np.isnan(Z[:, j])
+            z = Z[~absent, j]
+            column = replace(column, missing=bool(absent.any()))
+            if column.kind == "categorical":
+                rest = np.setdiff1d(np.arange(len(column.levels)), z)
+                column = replace(column, unseen=tuple(rest.tolist()))
+            elif z.size:
                 column = replace(column, low=float(z.min()), high=float(z.max()))
-            columns.append(replace(column, missing=missing))
+            columns.append(column)
         return replace(self, columns=tuple(columns))
 
 
-# ---------------------------------------------------------------------- reading containers
-def _open(X: Any) -> tuple[str, list[Any], list[NDArray[Any]], list[str]]:
-    """Container, names, one array a column, and the dtypes of rows."""
-    if isinstance(X, np.ndarray) and X.dtype.names:
-        if X.ndim != 1:
-            raise InvalidData(f"expected a structured array of shape (n,), got shape {X.shape}")
-        names = list(X.dtype.names)
-        return "structured", names, [X[name] for name in names], [X.dtype[name].str for name in names]
-    if not isinstance(X, np.ndarray) and hasattr(X, "columns") and hasattr(X, "shape"):
-        return _open_frame(X)
-    array = np.asarray(X)
-    if array.ndim != 2:
-        hint = "; give one row as [row]" if array.ndim == 1 else ""
-        raise InvalidData(f"expected rows as an array of shape (n, d), got shape {array.shape}{hint}")
-    if array.dtype.kind not in "biufOSU":
-        raise InvalidData(f"expected numbers or text, got an array of {array.dtype}")
-    names = [f"x{j}" for j in range(array.shape[1])]
-    if array.dtype.kind in "OSU":
-        array = array.astype(object)
-        return "object", names, [array[:, j] for j in range(array.shape[1])], ["O"] * array.shape[1]
-    return "array", names, [array[:, j] for j in range(array.shape[1])], [array.dtype.str] * array.shape[1]
-
-
-def _open_frame(X: Any) -> tuple[str, list[Any], list[NDArray[Any]], list[str]]:
-    # Names are checked on the frame itself, since the common view refuses what pandas allows.
-    names = list(X.columns)
-    _check_names(names)
-    frame = nw.from_native(X, eager_only=True)
-    kind = str(frame.implementation).rsplit(".", 1)[-1].lower()
-    if kind not in ("pandas", "polars"):
-        raise InvalidData(f"expected a pandas or polars frame, got a {kind} one; convert it first")
-    values, dtypes = [], []
-    for name in names:
-        series = frame[name]
-        if series.dtype.is_temporal():
-            raise InvalidData(f"column {name!r} holds {series.dtype}; turn dates and times into numbers first")
-        dtypes.append(str(X[name].dtype))
-        if series.dtype.is_numeric():
-            values.append(series.cast(nw.Float64).to_numpy() if series.is_null().any() else series.to_numpy())
-        elif series.dtype == nw.Boolean and not series.is_null().any():
-            values.append(series.to_numpy())
-        else:
-            column = np.empty(len(series), dtype=object)
-            column[:] = series.to_list()
-            values.append(column)
-    return kind, names, values, dtypes
-
-
-def _check_names(names: Sequence[Any]) -> None:
-    if not names:
-        raise InvalidData("expected at least one column, got none")
-    wrong = [name for name in names if not isinstance(name, str)]
-    if wrong:
-        raise InvalidData(f"expected column names to be text, got {_some(map(repr, wrong))}; rename the columns first")
-    twice = sorted({name for name in names if list(names).count(name) > 1})
-    if twice:
-        raise InvalidData(f"expected every column name once, got {_some(map(repr, twice))} more than once")
-
-
+# ---------------------------------------------------------------------- checking names
 def _check_same_columns(expected: list[str], got: list[str]) -> None:
     if expected == got:
         return
     lost, extra = [n for n in expected if n not in got], [n for n in got if n not in expected]
     if lost or extra:
         parts = [
-            f"missing {_some(map(repr, lost))}" if lost else "",
-            f"not expected {_some(map(repr, extra))}" if extra else "",
+            f"missing {some(map(repr, lost))}" if lost else "",
+            f"not expected {some(map(repr, extra))}" if extra else "",
         ]
         raise InvalidData("the columns differ from those of the fit: " + "; ".join(part for part in parts if part))
-    raise InvalidData(f"the columns come in another order than in the fit; reorder them to {_some(expected)}")
+    raise InvalidData(f"the columns come in another order than in the fit; reorder them to {some(expected)}")
 
 
 def _positions(wanted: Iterable[str | int], names: Sequence[str], what: str) -> set[int]:
@@ -330,56 +292,87 @@ def _positions(wanted: Iterable[str | int], names: Sequence[str], what: str) -> 
         elif isinstance(item, int | np.integer) and 0 <= item < len(names):
             found.add(int(item))
         else:
-            raise InvalidData(f"{what}= names column {item!r}, which is not among {_some(names)}")
+            raise InvalidData(f"{what}= names column {item!r}, which is not among {some(names)}")
     return found
 
 
+# ---------------------------------------------------------------------- reading a column
 def _read_column(name: str, raw: NDArray[Any], coded: bool, max_levels: int) -> Column:
-    values, missing = _present(name, raw)
-    if not len(values):
+    kind = _kind(name, raw)
+    if kind == "nothing":
         raise InvalidData(f"column {name!r} holds nothing but missing values; drop it")
-    if values.dtype.kind in "biuf" and not coded:
-        numbers = values.astype(float)
-        if np.isinf(numbers).any():
-            raise InvalidData(f"column {name!r} holds infinite values; replace them by missing or by a bound")
-        whole = bool((numbers == np.round(numbers)).all())
-        return Column(name, "numeric", float(numbers.min()), float(numbers.max()), whole, (), missing)
-    levels = tuple(_plain(level) for level in np.unique(values))
+    if kind == "number" and not coded:
+        return _read_numbers(name, raw)
+    levels, missing = _levels(raw)
     if len(levels) > max_levels:
         raise InvalidData(
             f"column {name!r} has {len(levels)} categories, more than {max_levels}: it looks like an identifier; "
             "drop it, group its categories, or raise max_levels="
         )
-    return Column(name, "categorical", levels=levels, missing=missing)
+    if any(isinstance(level, float) and math.isinf(level) for level in levels):
+        raise InvalidData(_infinite(name))
+    return Column(name, "categorical", levels=tuple(levels), missing=missing)
 
 
-def _present(name: str, raw: NDArray[Any]) -> tuple[NDArray[Any], bool]:
-    """The values of a column that are there, as one plain dtype, and whether any are missing."""
-    if raw.dtype.kind == "f":
-        absent = np.isnan(raw)
-        return (raw[~absent], True) if absent.any() else (raw, False)
-    if raw.dtype.kind in "biu":
-        return raw, False
-    if raw.dtype.kind in "US":
-        text = raw.astype(str)
-        empty = text == ""
-        return text[~empty], bool(empty.any())
-    kept = [value for value in raw if not _is_missing(value)]
-    kinds = {"text" if isinstance(v, str) else "number" if isinstance(v, _NUMBERS) else type(v).__name__ for v in kept}
+def _read_numbers(name: str, raw: NDArray[Any]) -> Column:
+    numbers = _floats(raw)
+    absent = np.isnan(numbers)
+    missing = bool(absent.any())
+    numbers = numbers[~absent] if missing else numbers
+    low, high = float(numbers.min()), float(numbers.max())
+    if math.isinf(low) or math.isinf(high):
+        raise InvalidData(_infinite(name))
+    if max(-low, high) > _EXACT and any(isinstance(v, int) and abs(v) > _EXACT for v in raw.tolist()):
+        raise InvalidData(
+            f"column {name!r} holds whole numbers beyond 2**53, which floats cannot tell apart; drop it, or make it text"
+        )
+    return Column(name, "numeric", low, high, bool((numbers == np.round(numbers)).all()), (), missing)
+
+
+def _kind(name: str, raw: NDArray[Any]) -> Literal["text", "number", "nothing"]:
+    """What the values of a column that are there have in common."""
+    if raw.dtype.kind == "U":
+        return "text" if (raw != "").any() else "nothing"
+    if raw.dtype.kind != "O":
+        return "nothing" if raw.dtype.kind == "f" and np.isnan(raw).all() else "number"
+    values = raw.tolist()
+    kinds = set(map(_kind_of, set(map(type, values)))) - {"missing"}
+    if "number" in kinds and all(_is_missing(value) for value in values if not isinstance(value, str)):
+        kinds.discard("number")  # among text, NaN says that a value is missing
+    if not kinds:
+        return "nothing"
     if len(kinds) > 1 or not kinds <= {"text", "number"}:
         raise InvalidData(f"column {name!r} mixes or holds {' and '.join(sorted(kinds))}; give it numbers only, or text only")
-    return np.array(kept, dtype=str if kinds == {"text"} else float), len(kept) < len(raw)
+    return "text" if kinds == {"text"} else "number"
 
 
-_NUMBERS = (bool, int, float, np.integer, np.floating, np.bool_)
+def _kind_of(type_: type) -> str:
+    if issubclass(type_, str):
+        return "text"
+    if issubclass(type_, _NUMBERS):
+        return "number"
+    return "missing" if type_.__name__ in ("NoneType", "NAType", "NaTType") else type_.__name__
 
 
 def _is_missing(value: Any) -> bool:
-    if value is None:
-        return True
-    if isinstance(value, float | np.floating):
-        return bool(math.isnan(value))
-    return type(value).__name__ in ("NAType", "NaTType")
+    return _kind_of(type(value)) == "missing" or (isinstance(value, float | np.floating) and math.isnan(value))
+
+
+def _floats(raw: NDArray[Any]) -> NDArray[np.float64]:
+    """A column of numbers, NaN where one is missing."""
+    try:
+        return raw.astype(float)
+    except TypeError:  # of all that may stand for missing, NumPy knows None and NaN
+        return np.array([math.nan if _is_missing(value) else value for value in raw.tolist()], dtype=float)
+
+
+def _levels(raw: NDArray[Any]) -> tuple[list[Level], bool]:
+    """The distinct values of a column in order, and whether any are missing."""
+    found = set(raw.tolist())
+    kept = {_plain(value) for value in found if not _is_missing(value)}
+    if raw.dtype.kind == "U":  # text of fixed width has no other way to be missing
+        kept.discard("")
+    return sorted(kept), len(kept) < len(found)
 
 
 def _refuse_constant(columns: Sequence[Column]) -> None:
@@ -390,58 +383,70 @@ def _refuse_constant(columns: Sequence[Column]) -> None:
     ]
     if constant:
         raise InvalidData(
-            f"column {_some(map(repr, constant))} holds one value only, so nothing can be learnt of what it does; drop it, "
+            f"column {some(map(repr, constant))} holds one value only, so nothing can be learnt of what it does; drop it, "
             "or name it in fixed= to hold the region to that value"
         )
 
 
+# ---------------------------------------------------------------------- a column as numbers and back
+class _Codes(dict[Any, float]):
+    """Code of every level of a column; any other value is missing, unknown or of the wrong type, which is found out once."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__({level: float(code) for code, level in enumerate(column.levels)})
+        self._column = column
+
+    def __missing__(self, value: Any) -> float:
+        if _is_missing(value):
+            return math.nan  # not kept, since every NaN is another key
+        if _kind_of(type(value)) != _kind_of(type(self._column.levels[0])):
+            raise InvalidData(_strange(self._column, value))
+        self[value] = -1.0
+        return -1.0
+
+
 def _encode_column(column: Column, raw: NDArray[Any]) -> NDArray[np.float64]:
     if column.kind == "numeric":
-        if raw.dtype.kind in "OUS":
-            values, _ = _present(column.name, raw)
-            if values.dtype.kind not in "biuf":
-                raise InvalidData(f"column {column.name!r}: expected numbers, got text such as {str(values[0])!r}")
-            raw = np.array([np.nan if _is_missing(value) else value for value in raw], dtype=float)
-        numbers = raw.astype(float)
-        if np.isinf(numbers).any():
-            raise InvalidData(f"column {column.name!r} holds infinite values; replace them by missing or by a bound")
-        return numbers
-    index: dict[Any, int] = {level: position for position, level in enumerate(column.levels)}
-    if raw.dtype.kind in "US":
-        return np.array([np.nan if value == "" else index.get(value, -1) for value in raw.astype(str).tolist()], float)
-    return np.array([np.nan if _is_missing(value) else index.get(_plain(value), -1) for value in raw.tolist()], float)
+        kind = _kind(column.name, raw)
+        if kind == "text":
+            raise InvalidData(_strange(column, next(value for value in raw.tolist() if isinstance(value, str))))
+        return _floats(raw) if kind == "number" else np.full(len(raw), math.nan)
+    codes = _Codes(column)
+    if raw.dtype.kind == "U":
+        codes[""] = math.nan
+    try:
+        return np.array([codes[value] for value in raw.tolist()], dtype=float)
+    except TypeError as error:  # no key of a dictionary
+        raise InvalidData(f"column {column.name!r} holds values that are neither numbers nor text: {error}") from error
 
 
-def _decode_column(column: Column, z: NDArray[np.float64]) -> Any:
+def _decode_column(column: Column, z: NDArray[np.float64]) -> NDArray[Any]:
+    """The values of a column; for categories as objects, with None for what is missing."""
     if column.kind == "numeric":
         return z
-    return [None if math.isnan(value) else column.levels[int(value)] for value in z]
+    count, absent = len(column.levels), np.isnan(z)
+    slot = np.where(absent, count, z).astype(np.intp)
+    wrong = ~absent & ((slot != z) | (slot < 0) | (slot >= count))
+    if wrong.any():
+        raise InvalidData(
+            f"column {column.name!r}: expected codes of its {count} levels, got {z[wrong][0]:g}; a category that was never "
+            "seen has no value to give back"
+        )
+    table = np.empty(count + 1, dtype=object)
+    table[:-1] = column.levels
+    return table[slot]
 
 
-def _frame(domain: Domain, decoded: list[Any]) -> Any:
-    library = importlib.import_module(domain.container)
-    if domain.container == "polars":
-        data = {
-            c.name: [None if _is_missing(v) else v for v in values] for c, values in zip(domain.columns, decoded, strict=True)
-        }
-        return library.DataFrame(data, strict=False)
-    data = {}
-    for column, dtype, values in zip(domain.columns, domain.dtypes, decoded, strict=True):
-        if dtype == "category":
-            data[column.name] = library.Categorical(values, categories=list(column.levels))
-        elif column.kind == "numeric" and np.isnan(values).any():
-            data[column.name] = values
-        else:
-            data[column.name] = library.Series(values).astype(dtype)
-    return library.DataFrame(data, columns=list(domain.names))
-
-
-def _plain(value: Any) -> Level:
+# ---------------------------------------------------------------------- values and words
+def _plain(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _some(names: Iterable[Any]) -> str:
-    names = [str(name) for name in names]
-    more = f" and {len(names) - _SAMPLE_OF_NAMES} more" if len(names) > _SAMPLE_OF_NAMES else ""
-    return ", ".join(names[:_SAMPLE_OF_NAMES]) + more
+def _strange(column: Column, value: Any) -> str:
+    number = column.kind == "numeric" or _kind_of(type(column.levels[0])) == "number"
+    return f"column {column.name!r}: expected {'numbers' if number else 'text'}, got {value!r}"
+
+
+def _infinite(name: str) -> str:
+    return f"column {name!r} holds infinite values; replace them by missing or by a bound"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ __all__ = ["Condition", "Levels", "Linear", "Program", "Rule", "Steps", "Term"]
 
 _FORMAT = 1
 _FLOAT = NDArray[np.float64]
+_KIND = Literal["class", "probability", "value"]
+_LINK = Literal["identity", "softmax", "normalise"]
+_BODY = Literal["rules", "sum"]
 
 
 @dataclass(frozen=True)
@@ -298,6 +302,11 @@ class Program:
     exhaustive : bool, default=False
         Whether the rules leave nothing but unknown categories to `base`, as a tree's leaves do.
 
+    Raises
+    ------
+    InvalidData
+        Parts that do not fit together, such as a term of a column that is not there.
+
     Examples
     --------
     >>> import numpy as np
@@ -312,20 +321,33 @@ class Program:
     """
 
     columns: tuple[Column, ...]
-    kind: Literal["class", "probability", "value"]
+    kind: _KIND
     classes: tuple[Level, ...] | None
-    link: Literal["identity", "softmax", "normalise"]
-    body: Literal["rules", "sum"]
+    link: _LINK
+    body: _BODY
     terms: tuple[Term, ...]
     base: tuple[float, ...]
     exhaustive: bool = False
 
     def __post_init__(self) -> None:
-        width = len(self.classes) if self.classes is not None else 1
-        if self.kind != "value" and self.classes is None:
-            raise InvalidData(f"a program that answers a {self.kind} needs its classes")
+        for name, allowed in (("kind", _KIND), ("link", _LINK), ("body", _BODY)):
+            if getattr(self, name) not in get_args(allowed):
+                raise InvalidData(f"expected {name} to be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
+        if (self.kind == "value") != (self.classes is None):
+            raise InvalidData(f"a program that answers a {self.kind} needs {'no' if self.kind == 'value' else 'its'} classes")
+        if self.classes is not None and len({(isinstance(c, str), c) for c in self.classes}) < max(len(self.classes), 1):
+            raise InvalidData(f"expected different classes, at least one, got {self.classes}")
+        if self.classes is not None and len({isinstance(c, str) for c in self.classes}) > 1:
+            raise InvalidData(f"expected classes that are all text or all numbers, got {self.classes}")
+        width = 1 if self.classes is None else len(self.classes)
         if len(self.base) != width:
             raise InvalidData(f"expected {width} numbers a value, got {len(self.base)}")
+        for position, term in enumerate(self.terms):
+            wrong = _wrong(term, self.columns, width)
+            if self.body == "rules" and not isinstance(term, Rule):
+                wrong = "it is no rule"
+            if wrong:
+                raise InvalidData(f"term {position} of the program does not fit: {wrong}")
 
     # ------------------------------------------------------------------ running it
     def fired(self, Z: _FLOAT) -> NDArray[np.intp]:
@@ -352,7 +374,10 @@ class Program:
 
     def values(self, Z: _FLOAT) -> _FLOAT:
         """Numbers after the link, shape (n, k): probabilities of the classes, or the value itself."""
-        scores = self.scores(Z)
+        return self.linked(self.scores(Z))
+
+    def linked(self, scores: _FLOAT) -> _FLOAT:
+        """Numbers after the link for numbers before it, both of shape (n, k)."""
         if self.link == "identity":
             return scores
         if self.link == "softmax":
@@ -475,8 +500,45 @@ class Program:
                 tuple(body["otherwise" if rules else "intercept"]),
                 bool(body.get("exhaustive", False)),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, InvalidData) as error:
             raise FormatError(f"this is not a program: {error!r} while reading it") from error
+
+
+def _wrong(term: Term, columns: tuple[Column, ...], width: int) -> str | None:
+    """What keeps a term from being one of a program with these columns and so many numbers a value."""
+    if isinstance(term, Rule):
+        if len(term.value) != width:
+            return f"expected {width} numbers a value, got {len(term.value)}"
+        return next((wrong for condition in term.conditions if (wrong := _wrong_condition(condition, columns))), None)
+    if not 0 <= term.column < len(columns):
+        return f"there is no column {term.column}"
+    column = columns[term.column]
+    if (column.kind == "categorical") != isinstance(term, Levels):
+        return f"column {column.name!r} is {column.kind}"
+    values = (term.slope, term.missing)
+    if isinstance(term, Steps):
+        values = (*term.values, term.missing)
+        if len(term.values) != len(term.edges) + 1 or any(not low < high for low, high in pairwise(term.edges)):
+            return f"expected ascending edges and one piece more, got {len(term.edges)} edges and {len(term.values)} pieces"
+    elif isinstance(term, Levels):
+        values = (*term.values, term.missing, term.unknown)
+        if len(term.values) != len(column.levels):
+            return f"expected values of {len(column.levels)} levels of column {column.name!r}, got {len(term.values)}"
+    wrong = [value for value in values if len(value) != width]
+    return f"expected {width} numbers a value, got {len(wrong[0])}" if wrong else None
+
+
+def _wrong_condition(condition: Condition, columns: tuple[Column, ...]) -> str | None:
+    if not 0 <= condition.column < len(columns):
+        return f"there is no column {condition.column}"
+    column = columns[condition.column]
+    if condition.levels is None:
+        bounded = condition.low is not None or condition.high is not None
+        return f"column {column.name!r} is categorical and has no bounds" if bounded and column.kind != "numeric" else None
+    if column.kind != "categorical":
+        return f"column {column.name!r} is numeric and has no levels"
+    strange = [level for level in condition.levels if not 0 <= level < len(column.levels)]
+    return f"column {column.name!r} has no level {strange[0]}" if strange else None
 
 
 def _rows(values: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ _NEIGHBOURS = 5
 _REFERENCE_ROWS = 256
 _CALIBRATION_ROWS = 4096
 _FEWEST_ROWS = 40
+_BLOCK = 1024
+# A row as far away as the threshold must stay inside in whichever order its distance is summed.
+_SLACK = 1 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,10 @@ class Region:
 
     A row is outside when a value leaves its column's range, a category was never seen, a value is missing in a column that
     was complete, or the row is *novel*: its distance to the fifth nearest of a set of reference rows exceeds a threshold
-    :math:`q`. Numeric columns are centred and scaled robustly, two different categories are one unit apart, and distances
-    add up over columns. :math:`q` is the :math:`\lceil (m+1)(1-\alpha) \rceil`-th smallest distance of :math:`m` held-out
-    rows, so a new row from the same source is called novel with probability at most :math:`\alpha`, whatever its
+    :math:`q`. Numeric columns are centred and scaled robustly, two different categories are one unit apart, so are a missing
+    value and one that is there, and distances add up over columns. :math:`q` is the
+    :math:`\lceil (m+1)(1-\alpha) \rceil`-th smallest distance of :math:`m` rows that neither the reference nor the scales
+    were taken from, so a new row from the same source is called novel with probability at most :math:`\alpha`, whatever its
     distribution (split conformal prediction).
 
     Attributes
@@ -40,14 +44,14 @@ class Region:
         leave-one-out share of rows outside the ranges and levels of all the others, which is unbiased.
     threshold : float
         :math:`q` above; infinite where fewer than 40 rows were given, and novelty is then not judged.
-    reference : ndarray of shape (m, e)
-        Embedded reference rows.
+    rows : ndarray of shape (m, d)
+        Encoded reference rows.
     center, scale : ndarray of shape (d,)
         Of the numeric columns.
 
     Notes
     -----
-    Cost: one distance to each of at most 256 reference rows a row.
+    Cost: one distance to each of at most 256 reference rows a row; 100,000 rows of 30 numbers take half a second.
 
     References
     ----------
@@ -57,7 +61,7 @@ class Region:
     domain: Domain
     false_alarm_rate: float
     threshold: float
-    reference: NDArray[np.float64]
+    rows: NDArray[np.float64]
     center: NDArray[np.float64]
     scale: NDArray[np.float64]
     name: str = "region of the data"
@@ -90,29 +94,46 @@ class Region:
             raise InvalidData(f"expected a false-alarm rate between 0 and 1, got {false_alarm_rate}")
         Z = domain.encode(X)
         n = len(Z)
+        if n < 2:
+            raise InvalidData(f"expected at least two rows to make a region of, got {n}")
         covered = domain.of_range(Z)
         ranges = _range_rate(covered, Z)
         alpha = max(false_alarm_rate - ranges, false_alarm_rate / 5)
         order = np.random.default_rng(random_state).permutation(n)
         half = n // 2
-        numeric = ~domain.categorical
-        center, scale = _robust(Z, numeric)
-        reference = _embed(covered, center, scale, Z[order[: min(half, _REFERENCE_ROWS)]])
-        held = Z[order[half : half + _CALIBRATION_ROWS]]
+        center, scale = _robust(Z[order[:half]], ~domain.categorical)
+        rows, held = Z[order[: min(half, _REFERENCE_ROWS)]], Z[order[half : half + _CALIBRATION_ROWS]]
+        region = cls(covered, min(1.0, ranges + alpha), math.inf, rows, center, scale, name)
         rank = math.ceil((len(held) + 1) * (1 - alpha))
         if n < _FEWEST_ROWS or rank > len(held):
-            threshold, alpha = math.inf, 0.0
-        else:
-            threshold = float(np.sort(_distance(reference, _embed(covered, center, scale, held)))[rank - 1])
-        return cls(covered, min(1.0, ranges + alpha), threshold, reference, center, scale, name)
+            return replace(region, false_alarm_rate=ranges)
+        return replace(region, threshold=float(np.sort(region._novelty(held))[rank - 1]) * _SLACK)
 
     def __str__(self) -> str:
         return f"{self.name} ({len(self.domain)} columns, false alarms at most {self.false_alarm_rate:.1%})"
 
+    @property
+    def reference(self) -> NDArray[np.float64]:
+        """The reference rows embedded so that city-block distance is novelty, shape (m, e).
+
+        A numeric column gives its scaled value and whether it is missing; a categorical one half a unit for each level, for
+        missing and for unknown.
+        """
+        parts = []
+        for j, column in enumerate(self.domain.columns):
+            z, absent = self.rows[:, j], np.isnan(self.rows[:, j])
+            if column.kind == "numeric":
+                parts.append(np.column_stack([np.where(absent, 0.0, (z - self.center[j]) / self.scale[j]), absent]))
+            else:
+                width = len(column.levels)
+                slot = np.where(absent, width, np.where(z < 0, width + 1, z)).astype(np.intp)
+                parts.append(np.eye(width + 2)[slot] / 2)
+        return np.hstack(parts)
+
     def inside(self, X: Any) -> NDArray[np.bool_]:
         """Which rows lie inside, shape (n,)."""
         Z = self.domain.encode(X)
-        return self._in_range(Z).all(axis=1) & (self._novelty(Z) <= self.threshold)
+        return np.asarray(self._in_range(Z).all(axis=1) & (self._novelty(Z) <= self.threshold))
 
     def in_range(self, X: Any) -> NDArray[np.bool_]:
         """Which rows keep to the ranges and levels, whatever their novelty, shape (n,)."""
@@ -126,25 +147,50 @@ class Region:
         """Why each row lies outside; an empty tuple for a row inside."""
         Z = self.domain.encode(X)
         inside, novelty = self._in_range(Z), self._novelty(Z)
-        out = []
-        for i, row in enumerate(Z):
-            found = [_reason(column, row[j]) for j, column in enumerate(self.domain.columns) if not inside[i, j]]
-            if not found and novelty[i] > self.threshold:
-                found = [f"unlike the rows seen: distance {novelty[i]:.3g} to them, threshold {self.threshold:.3g}"]
-            out.append(tuple(found))
+        out: list[tuple[str, ...]] = [()] * len(Z)
+        for i in np.flatnonzero(~inside.all(axis=1) | (novelty > self.threshold)):
+            found = [_reason(self.domain.columns[j], Z[i, j]) for j in np.flatnonzero(~inside[i])]
+            unlike = f"unlike the rows seen: distance {novelty[i]:.3g} to them, threshold {self.threshold:.3g}"
+            out[i] = tuple(found or [unlike])
         return out
 
     def _in_range(self, Z: NDArray[np.float64]) -> NDArray[np.bool_]:
-        inside = np.empty(Z.shape, dtype=bool)
-        for j, column in enumerate(self.domain.columns):
-            absent = np.isnan(Z[:, j])
-            low, high = (0.0, np.inf) if column.kind == "categorical" else (column.low, column.high)
-            with np.errstate(invalid="ignore"):
-                inside[:, j] = np.where(absent, column.missing, (Z[:, j] >= low) & (Z[:, j] <= high))
+        columns = self.domain.columns
+        low = np.array([0.0 if column.low is None else column.low for column in columns])
+        high = np.array([math.inf if column.high is None else column.high for column in columns])
+        inside = (low <= Z) & (high >= Z)
+        for j, column in enumerate(columns):
+            if column.unseen:
+                inside[:, j] &= ~np.isin(Z[:, j], column.unseen)
+        optional = np.array([column.missing for column in columns])
+        inside[:, optional] |= np.isnan(Z[:, optional])
         return inside
 
     def _novelty(self, Z: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _distance(self.reference, _embed(self.domain, self.center, self.scale, Z))
+        from scipy.spatial.distance import cdist
+
+        near = min(_NEIGHBOURS, len(self.rows)) - 1
+        numeric = ~self.domain.categorical
+        holes = numeric & (np.isnan(self.rows).any(axis=0) | np.isnan(Z).any(axis=0))
+        (numbers, labels), (known_numbers, known_labels) = (self._parts(z, numeric, holes) for z in (Z, self.rows))
+        out = np.empty(len(Z))
+        for start in range(0, len(Z), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            distance = np.zeros((len(numbers[block]), len(self.rows)))
+            if numeric.any():
+                distance += cdist(numbers[block], known_numbers, "cityblock")
+            if labels.shape[1]:
+                distance += labels.shape[1] * cdist(labels[block], known_labels, "hamming")
+            out[block] = np.partition(distance, near, axis=1)[:, near]
+        return out
+
+    def _parts(
+        self, Z: NDArray[np.float64], numeric: NDArray[np.bool_], holes: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Scaled numbers with zero for what is missing; and labels: categories, and whether a number is missing."""
+        numbers = (Z[:, numeric] - self.center[numeric]) / self.scale[numeric]
+        labels = np.column_stack([np.where(np.isnan(Z[:, ~numeric]), -2.0, Z[:, ~numeric]), np.isnan(Z[:, holes])])
+        return (np.nan_to_num(numbers) if holes.any() else numbers), labels
 
     def to_dict(self) -> dict[str, Any]:
         """The region as JSON-ready values."""
@@ -152,8 +198,8 @@ class Region:
             "domain": self.domain.to_dict(),
             "false_alarm_rate": self.false_alarm_rate,
             "threshold": self.threshold if math.isfinite(self.threshold) else None,
-            "neighbours": min(_NEIGHBOURS, len(self.reference)),
-            "reference": self.reference.tolist(),
+            "neighbours": min(_NEIGHBOURS, len(self.rows)),
+            "rows": [[None if math.isnan(value) else value for value in row] for row in self.rows.tolist()],
             "center": self.center.tolist(),
             "scale": self.scale.tolist(),
             "name": self.name,
@@ -166,7 +212,7 @@ class Region:
             Domain.from_dict(record["domain"]),
             float(record["false_alarm_rate"]),
             math.inf if record["threshold"] is None else float(record["threshold"]),
-            np.array(record["reference"], dtype=float),
+            np.array(record["rows"], dtype=float),
             np.array(record["center"], dtype=float),
             np.array(record["scale"], dtype=float),
             record["name"],
@@ -177,17 +223,14 @@ def _range_rate(domain: Domain, Z: NDArray[np.float64]) -> float:
     """Share of the rows that would lie outside the ranges and levels of all the others (leave one out)."""
     alone = np.zeros(len(Z), dtype=bool)
     for j, column in enumerate(domain.columns):
-        z = Z[:, j]
-        if column.kind == "numeric":
-            # Where an extreme value is shared, the others still reach it.
-            extremes: list[float | None] = [column.low, column.high]
+        z, absent = Z[:, j], np.isnan(Z[:, j])
+        if column.kind == "categorical":
+            counts = np.bincount(z[z >= 0].astype(np.intp), minlength=len(column.levels))
+            alone |= (z < 0) | np.isin(z, np.flatnonzero(counts == 1))
         else:
-            counts = np.bincount(z[z >= 0].astype(int), minlength=len(column.levels))
-            extremes = list(np.flatnonzero(counts == 1))
-        for value in extremes:
-            holders = z == value
-            alone |= holders if holders.sum() == 1 else False
-        absent = np.isnan(z)
+            for extreme in (column.low, column.high):  # where one is shared, the others still reach it
+                holders = z == extreme
+                alone |= holders if holders.sum() == 1 else False
         alone |= absent if absent.sum() == 1 else False
     return float(alone.mean())
 
@@ -202,38 +245,6 @@ def _robust(Z: NDArray[np.float64], numeric: NDArray[np.bool_]) -> tuple[NDArray
         spread = (high - low) / 1.349 or z.std()
         scale[j] = spread or 1.0
     return center, scale
-
-
-def _embed(
-    domain: Domain, center: NDArray[np.float64], scale: NDArray[np.float64], Z: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Rows in the space of the novelty distance.
-
-    A numeric column gives its scaled value and whether it is missing; a categorical one half a unit for each level, for
-    missing and for unknown, so that two different categories are one unit apart in city-block distance.
-    """
-    parts = []
-    for j, column in enumerate(domain.columns):
-        z, absent = Z[:, j], np.isnan(Z[:, j])
-        if column.kind == "numeric":
-            parts.append(np.where(absent, 0.0, (z - center[j]) / scale[j])[:, None])
-            parts.append(absent.astype(float)[:, None])
-        else:
-            width = len(column.levels)
-            slot = np.where(absent, width, np.where(z < 0, width + 1, np.nan_to_num(z))).astype(int)
-            parts.append(np.eye(width + 2)[slot] / 2)
-    return np.hstack(parts)
-
-
-def _distance(reference: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    from scipy.spatial.distance import cdist
-
-    k = min(_NEIGHBOURS, len(reference)) - 1
-    out = np.empty(len(rows))
-    for start in range(0, len(rows), 4096):
-        block = slice(start, start + 4096)
-        out[block] = np.partition(cdist(rows[block], reference, "cityblock"), k, axis=1)[:, k]
-    return out
 
 
 def _reason(column: Any, value: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from locum.core.domain import Domain
 from locum.core.errors import BudgetExhausted, InvalidData, OutsideRegion
 from locum.core.fidelity import Fidelity
+from locum.core.ledger import Purpose
 from locum.core.measures import Measure, default_measure, measure
 from locum.core.program import Program
 from locum.core.region import Region
@@ -73,7 +75,13 @@ class ChoosesQueries(ABC):
 
     @abstractmethod
     def queries(
-        self, domain: Domain, pool: NDArray[np.float64], calls: int, *, invent: bool, random_state: int
+        self,
+        domain: Domain,
+        pool: NDArray[np.float64],
+        calls: int,
+        *,
+        allowed: Callable[[NDArray[np.float64]], NDArray[np.bool_]] | None,
+        random_state: int,
     ) -> AskTell:
         """Queries for this model.
 
@@ -84,8 +92,8 @@ class ChoosesQueries(ABC):
             Encoded rows of the source the stand-in is for.
         calls : int
             How many may be asked.
-        invent : bool
-            Whether rows that are not in the pool may be asked.
+        allowed : callable or None
+            Which encoded rows (m, d) outside the pool may be asked, shape (m,); None where none may.
         random_state : int
         """
 
@@ -370,13 +378,22 @@ def ask_for(
     pool = domain.encode(data)
     if len(pool) < _FEWEST_ROWS:
         raise InvalidData(f"expected at least {_FEWEST_ROWS} rows, got {len(pool)}")
+
+    def allowed(Z: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Rows that scored must not fit, or what they scored would be worth nothing."""
+        return (target.ledger.purposes(domain.decode(Z)) & Purpose.SCORE.bit) == 0 if len(Z) else np.zeros(0, dtype=bool)
+
+    pool = pool[allowed(pool)]
+    if len(pool) < _FEWEST_ROWS:
+        raise InvalidData("all of these rows were asked to score; fit on other rows")
     budget = Budget(calls=len(pool)) if budget is None else budget if isinstance(budget, Budget) else Budget(calls=budget)
     model = prepared(standin, domain, target)
     region = Region.of(domain, data, random_state=random_state)
     asking = target.within(budget)
     calls = budget.calls or len(pool)
     if isinstance(model, ChoosesQueries):
-        queries = model.queries(domain, pool, calls, invent=not target.recorded, random_state=random_state)
+        invented = None if target.recorded else allowed
+        queries = model.queries(domain, pool, calls, allowed=invented, random_state=random_state)
     else:
         queries = _RandomRows(pool, calls, random_state)
     told, stopped = ask_all(queries, asking, domain)

@@ -8,6 +8,7 @@ from the whole source, not from the few rows that were paid for. What that is wo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,8 @@ class ActiveQueries(AskTell):
         Encoded rows of the source.
     calls : int
         Most rows to ask.
-    invent : bool
-        Whether rows outside the pool may be asked.
+    allowed : callable or None
+        Which invented rows (m, d) may be asked, shape (m,); None where only rows of the pool may.
     random_state : int
 
     Notes
@@ -68,7 +69,14 @@ class ActiveQueries(AskTell):
     """
 
     def __init__(
-        self, model: Any, domain: Domain, pool: _FLOAT, calls: int, *, invent: bool, random_state: int
+        self,
+        model: Any,
+        domain: Domain,
+        pool: _FLOAT,
+        calls: int,
+        *,
+        allowed: Callable[[_FLOAT], NDArray[np.bool_]] | None,
+        random_state: int,
     ) -> None:
         self.model = model
         self.domain = domain
@@ -80,7 +88,8 @@ class ActiveQueries(AskTell):
         self._table = Standardised(domain, real)
         if len(real) > max(_MOST_CANDIDATES, calls):
             real = real[np.sort(self._rng.choice(len(real), max(_MOST_CANDIDATES, calls), replace=False))]
-        made = self._invent(real, max(calls, len(real) // 2)) if invent else real[:0]
+        made = real[:0] if allowed is None else self._invent(real, max(calls, len(real) // 2))
+        made = made if allowed is None else made[allowed(made)]
         self.candidates = np.vstack([real, made])
         self.weights = np.ones(len(self.candidates))
         if len(made):

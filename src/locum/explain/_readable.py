@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -38,9 +39,11 @@ class _Readable(Predicts, Readable, ChoosesQueries, Saves, BaseEstimator, ABC):
         Classifiers get one column a class, rows summing to one; regressors one column.
         """
 
-    def queries(self, domain: Domain, pool: _FLOAT, calls: int, *, invent: bool, random_state: int) -> AskTell:
+    def queries(
+        self, domain: Domain, pool: _FLOAT, calls: int, *, allowed: Callable[[_FLOAT], Any] | None, random_state: int
+    ) -> AskTell:
         """Query by committee for this model; see `ChoosesQueries.queries`."""
-        return ActiveQueries(self, domain, pool, calls, invent=invent, random_state=random_state)
+        return ActiveQueries(self, domain, pool, calls, allowed=allowed, random_state=random_state)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Settings and program as JSON-ready values; there are no arrays."""

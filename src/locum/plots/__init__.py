@@ -1,1 +1,8 @@
-"""."""
+"""Pictures: a result in, matplotlib axes out. The only place that imports matplotlib."""
+
+from __future__ import annotations
+
+from locum.plots._frontier import plot_frontier
+from locum.plots._shapes import plot_shapes
+
+__all__ = ["plot_frontier", "plot_shapes"]

@@ -49,6 +49,9 @@ def planted_rules(
     Examples
     --------
     >>> print(planted_rules(random_state=2, rules=2, relevant=2, missing=0.0).truth.text())
+    IF x0 <= 0.21 and x5 > 1.18 THEN no (0.99)
+    IF x5 > 0.88 THEN yes (0.73)
+    OTHERWISE no (0.82)
     """
 
     def program(draft: Draft) -> Program:

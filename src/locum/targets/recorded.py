@@ -18,6 +18,8 @@ __all__ = ["read_csv", "recorded"]
 
 _MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "None", "?"})
 
+_EXACT = 1 << 53  # whole numbers below are exact as floats
+
 
 class RecordedAnswers:
     """Answers rows from a table.
@@ -29,7 +31,11 @@ class RecordedAnswers:
     """
 
     def __init__(self, rows: Any, answers: Any) -> None:
-        self.keys, self.answers = Rows(rows).keys, np.asarray(answers)
+        self.keys = Rows(rows).keys
+        try:
+            self.answers = np.asarray(answers)
+        except ValueError as error:
+            raise InvalidData(f"expected answers that make an array of shape (n, ...): {error}") from error
         if self.answers.ndim == 0 or len(self.answers) != len(self.keys):
             raise InvalidData(
                 f"expected an answer for each of the {len(self.keys)} rows, got an array of shape {self.answers.shape}"
@@ -43,9 +49,13 @@ class RecordedAnswers:
         """Two equal rows with different answers, where there are any."""
         for i, key in enumerate(self.keys):
             first = self._place[key]
-            if not np.array_equal(self.answers[i], self.answers[first]):
+            if i != first and not _same(self.answers[i], self.answers[first]):
                 return first, i
         return None
+
+
+def _same(answer: Any, other: Any) -> bool:
+    return np.array_equal(answer, other, equal_nan=np.asarray(answer).dtype.kind == "f")
 
 
 def recorded(rows: Any, answers: Any, *, repeated: str = "refuse", **settings: Any) -> Target:
@@ -143,7 +153,8 @@ def _answers(path: Path, answer: str, columns: dict[str, NDArray[Any]], fields: 
     absent = np.isnan(said) if said.dtype.kind == "f" else said == ""
     if absent.any():
         raise InvalidData(f"{path.name}: row {int(np.argmax(absent))} has no answer in column {answer!r}; drop it")
-    whole = said.dtype.kind == "f" and (said == np.round(said)).all() and not any(set(field) & set(".eE") for field in fields)
+    whole = said.dtype.kind == "f" and all(field.strip().lstrip("+-").isdecimal() for field in fields)
+    whole = whole and bool((np.abs(said) < _EXACT).all())
     return said.astype(np.int64) if whole else said
 
 
@@ -151,7 +162,7 @@ def _read_lines(path: Path, delimiter: str, encoding: str) -> tuple[list[str], l
     try:
         with path.open(newline="", encoding=encoding) as file:
             table = [line for line in csv.reader(file, delimiter=delimiter, strict=True) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, LookupError, csv.Error) as error:
         raise InvalidData(f"cannot read {path}: {error}") from error
     if not table:
         raise InvalidData(f"{path} is empty; expected a header of column names, then one line a row")
@@ -165,8 +176,10 @@ def _read_lines(path: Path, delimiter: str, encoding: str) -> tuple[list[str], l
 
 
 def _typed(fields: list[str]) -> NDArray[Any]:
-    fields = [field.strip() for field in fields]
+    fields = ["" if field.strip() in _MISSING else field.strip() for field in fields]
     try:
-        return np.array([np.nan if field in _MISSING else float(field) for field in fields])
+        if not any("_" in field for field in fields):  # to Python, 1_2 is a number
+            return np.array([float(field) if field else np.nan for field in fields])
     except ValueError:
-        return np.array(["" if field in _MISSING else field for field in fields])
+        pass
+    return np.array(fields)

@@ -42,7 +42,7 @@ def from_sklearn(model: Any, *, method: str = "predict", **settings: Any) -> Tar
     classes = getattr(model, "classes_", None)
     output = {"predict": "value" if classes is None else "class", "predict_proba": "probability"}.get(method, "value")
     read = {"output": output, "classes": classes if output != "value" else None, "name": _name(model)}
-    return Target(answer, **{**read, "check": partial(_check_columns, model), **settings})
+    return Target(answer, **{**read, "check": partial(_check_rows, model, _takes_nan(model)), **settings})
 
 
 def load_model(path: Any, *, trust_pickle: bool = False, trusted: Any = ()) -> Any:
@@ -108,7 +108,7 @@ def _check_fitted(model: Any) -> None:
 
     if isinstance(model, type):
         raise InvalidData(f"expected a fitted predictor, got the class {model.__name__} itself")
-    if isinstance(model, BaseEstimator):
+    if isinstance(model, BaseEstimator) and hasattr(model, "fit"):
         try:
             check_is_fitted(model)
         except NotFittedError as error:
@@ -121,7 +121,7 @@ def _name(model: Any) -> str:
     return _name(steps[-1][1]) if isinstance(steps, list) and steps else type(model).__name__
 
 
-def _check_columns(model: Any, X: Any) -> None:
+def _check_rows(model: Any, takes_nan: bool, X: Any) -> None:
     names = getattr(model, "feature_names_in_", None)
     framed = hasattr(X, "columns")
     if names is not None and not framed:
@@ -132,11 +132,31 @@ def _check_columns(model: Any, X: Any) -> None:
         raise InvalidData(
             f"the model was fitted on the columns {_some(names)}, and got {_some(X.columns)}; give it the same, in order"
         )
-    wanted, shape = getattr(model, "n_features_in_", None), np.shape(X)
     if isinstance(X, np.ndarray) and X.dtype.names:
         raise InvalidData("a scikit-learn predictor takes no structured array; give it a frame or an array of shape (n, d)")
-    if wanted is not None and len(shape) == 2 and shape[1] != wanted:
-        raise InvalidData(f"the model was fitted on {wanted} columns, and got rows of {shape[1]}")
+    wanted, shape = getattr(model, "n_features_in_", None), X.shape if framed else np.shape(X)
+    if wanted is not None and (len(shape) != 2 or shape[1] != wanted):
+        raise InvalidData(f"the model was fitted on {wanted} columns, and got rows of shape {shape}")
+    if not takes_nan:
+        _check_finite(np.asarray(X))
+
+
+def _check_finite(X: Any) -> None:
+    if X.dtype.kind == "f" and not (finite := np.isfinite(X)).all():
+        row = int(np.argmin(finite.reshape(len(X), -1).all(axis=1)))
+        raise InvalidData(f"the model takes no NaN or infinity, and row {row} holds one; fill it, or leave the row out")
+
+
+def _takes_nan(model: Any) -> bool:
+    """Whether a model may take NaN; that it does not is only sure of scikit-learn's own, when they are not made of others."""
+    steps = getattr(model, "steps", None)
+    if isinstance(steps, list) and steps:
+        return _takes_nan(steps[0][1])
+    own = type(model).__module__.startswith("sklearn.")
+    if not own or any(hasattr(part, "get_params") for part in model.get_params().values()):
+        return True
+    tags = model.__sklearn_tags__()
+    return tags.no_validation or tags.input_tags.allow_nan or not tags.input_tags.two_d_array
 
 
 def _some(names: Any) -> str:

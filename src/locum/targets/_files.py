@@ -1,0 +1,88 @@
+"""Packages, files and threads that model files share."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from locum.core.errors import InvalidData, MissingExtra
+
+__all__ = ["check_unchanged", "digest", "found", "in_worker", "need", "one_thread_in_workers"]
+
+
+def need(module: str, what: str, extra: str) -> Any:
+    """Import a package that is not part of the base install.
+
+    Parameters
+    ----------
+    module : str
+    what : str
+        What needs it, such as "an ONNX file".
+    extra : str
+        The extra of Locum that brings it.
+
+    Raises
+    ------
+    MissingExtra
+        It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtra(f"{what} needs {package}; install it with: pip install 'locum[{extra}]'") from error
+
+
+def found(path: Any, what: str) -> Path:
+    """The absolute path of a file that is there."""
+    path = Path(path).absolute()
+    if not path.is_file():
+        raise InvalidData(f"cannot read the {what} {path}: there is no such file")
+    return path
+
+
+def digest(*paths: Path) -> str:
+    """What files hold, in 32 hexadecimal digits."""
+    state = xxhash.xxh3_128()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                state.update(block)
+        state.update(f"\0{path.stat().st_size}".encode())
+    return state.hexdigest()
+
+
+def check_unchanged(content: str, *paths: Path) -> None:
+    """See that files hold what they held when a target was made, which can have been in another process."""
+    gone = [path for path in paths if not path.is_file()]
+    if gone:
+        raise InvalidData(f"the model {gone[0]} is gone; workers of a pool read it themselves")
+    if digest(*paths) != content:
+        raise InvalidData(f"the model {paths[0]} is another one than when the target was made; make a new target")
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker of a process pool."""
+    return multiprocessing.parent_process() is not None
+
+
+@contextmanager
+def one_thread_in_workers() -> Iterator[None]:
+    """In a worker of a process pool, OpenMP works with one thread.
+
+    A forked worker has none of its parent's threads, so a call that asks OpenMP for several waits for ever; and a pool has a
+    worker for each core anyway.
+    """
+    if not in_worker():
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="openmp"):
+        yield
