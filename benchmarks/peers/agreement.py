@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,6 @@ from sklearn.tree import DecisionTreeClassifier
 
 from locum import datasets
 from locum.core.domain import Domain
-from locum.core.errors import LocumError
 from locum.core.measures import measure
 from locum.core.surrogate import fit
 from locum.explain.additive import AdditiveClassifier
@@ -216,13 +216,14 @@ PEERS: dict[str, Callable[[int, int, Setting], Said]] = {
     "Trustee": lambda size, budget, on: by_trustee(0.3, size, budget, on),
     "Trustee, all rows": lambda size, budget, on: by_trustee(1.0, size, budget, on),
 }
+METHODS = {**{family: partial(by_locum, family) for family in FAMILIES}, **PEERS}
 
 
-def attempted(method: Callable[[], Said]) -> Said | str:
-    """What a method says, or why it says nothing."""
+def attempted(method: Callable[[int, int, Setting], Said], size: int, budget: int, on: Setting) -> Said | str:
+    """What a method says, or why it says nothing: a failure is a result, and the others go on."""
     try:
-        return method()
-    except LocumError as error:
+        return method(size, budget, on)
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 
@@ -301,19 +302,19 @@ def cells(
             report[f"{name}, {box}"] = {"settings": best, "accuracy": [accuracy for _, accuracy in made]}
             for budget in budgets:
                 for size in sizes:
-                    said: dict[str, list[Said | str]] = {method: [] for method in (*FAMILIES, *PEERS)}
+                    said: dict[str, list[Said | str]] = {method: [] for method in METHODS}
                     for on, _ in made:
-                        for family in FAMILIES:
-                            said[family].append(attempted(lambda f=family, o=on: by_locum(f, size, budget, o)))
-                        for peer, method in PEERS.items():
-                            said[peer].append(method(size, budget, on))
+                        for method, run in METHODS.items():
+                            said[method].append(attempted(run, size, budget, on))
                     yield Cell(name, box, budget, size, [on.truth for on, _ in made], said)
 
 
 def line(record: dict[str, Any]) -> str:
     """One cell as a line of a table."""
-    methods = record["methods"]
-    shown = [f"{name} {found['agreement']:.3f}" if "agreement" in found else f"{name} failed" for name, found in methods.items()]
+    shown = [
+        f"{name} {found['agreement']:.3f}" if "agreement" in found else f"{name} failed"
+        for name, found in record["methods"].items()
+    ]
     return f"{record['data']}, {record['black_box']}, {record['budget']} queries, size {record['size']}: {'; '.join(shown)}"
 
 
@@ -333,7 +334,7 @@ def verdicts(records: list[dict[str, Any]]) -> dict[str, dict[str, list[int]]]:
 def main() -> int:
     """Run, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one table, one seed, one budget and size; nothing is written")
+    parser.add_argument("--quick", action="store_true", help="one of each, one seed; nothing is written")
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=datasets.names())
     parser.add_argument("--black-boxes", nargs="+", default=list(BLACK_BOXES), choices=list(BLACK_BOXES))
     parser.add_argument("--seeds", type=int, default=5)
@@ -344,7 +345,8 @@ def main() -> int:
         print(f"the peers are not installed: expected {PEERS_PYTHON}; run make peers", file=sys.stderr)
         return 2
     if asked.quick:
-        asked.data, asked.seeds, asked.budgets, asked.sizes = asked.data[:1], 1, [300], [8]
+        asked.data, asked.black_boxes, asked.seeds = asked.data[:1], asked.black_boxes[:1], 1
+        asked.budgets, asked.sizes = [300], [8]
     start, boxes, records = time.perf_counter(), dict[str, Any](), list[dict[str, Any]]()
     for cell in cells(asked.data, asked.black_boxes, range(asked.seeds), asked.budgets, asked.sizes, boxes):
         records.append(cell.record())

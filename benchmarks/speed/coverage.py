@@ -1,9 +1,15 @@
-"""How often 95 % intervals cover: every interval method, on realistic scenarios, over 2,000 repeats.
+"""How often 95 % intervals cover: every measure and interval method, on realistic scenarios, over 2,000 repeats.
 
-Writes benchmarks/speed/coverage/result.json and prints one JSON line; exits with 1 when a default interval covers in
-less than 93 % (or, where the method is not conservative by construction, more than 99 %) of the repeats.
+Each line of the table draws rows again and again, measures them as a user would, and counts how often the interval holds the
+value of the measure in the population. Expected is 93 to 99 %. Intervals that are exact or meant for any distribution of
+bounded scores ("dirichlet", "betting", "empirical bernstein", "exact binomial", "moment-matched beta"), the rare-error bound,
+and the best of several candidates, may cover more than 99 %. Scenarios marked as hard are there to show where a method for
+unbounded errors stops holding, and by how much: errors that are mostly small and seldom very large, with few rows. They may
+fall to 85 %.
 
-    python benchmarks/speed/coverage.py [--repeats 2000] [--only WORD]
+Writes benchmarks/speed/coverage/result.json and prints one JSON line; exits with 1 when a line is outside what is expected.
+
+    python benchmarks/speed/coverage.py [--repeats 2000] [--only WORD] [--processes 1]
 """
 
 from __future__ import annotations
@@ -12,17 +18,24 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from locum.core import bounds
-from locum.core.measures import measure
+from locum.core.measures import RowMeasure, measure
 
 HERE = Path(__file__).parent / "coverage"
+EXPECTED, HARD = (0.93, 0.99), (0.85, 0.99)
+MAY_EXCEED = {
+    "exact binomial", "dirichlet", "moment-matched beta", "rare-error bound", "betting", "empirical bernstein",
+}  # fmt: skip
 BIG = 1_000_000  # rows on which the true value of a scenario is taken
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
@@ -120,7 +133,8 @@ class Scenario:
     related: bool = False  # rows the stand-in gets wrong weigh more
     candidates: int = 1
     shared: float = 0.0  # share of rows on which all candidates say the same
-    band: tuple[float, float] = (0.93, 0.99)
+    method: str = ""  # of `bounds.bounded_mean`, on the row scores of the measure; the measure's own interval if empty
+    hard: bool = False
 
 
 def rows(s: Scenario, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -174,44 +188,48 @@ def _quick(name: str, truth: np.ndarray, said: np.ndarray) -> float:
 
 def truth_of(s: Scenario) -> float:
     """The value of the measure in the population."""
-    rng = np.random.default_rng(12345)
-    truth, prediction, extra = rows(s, rng, 100_000 if s.measure in ("kendall_tau",) else BIG)
-    score, weights = measure(s.measure), extra.get("weights")
-    if s.measure in ("cohen_kappa", "balanced_agreement", "kendall_tau", "spearman_correlation"):
-        return score.fidelity(truth, prediction, weights=weights).value
-    many = [score.fidelity(t, p, weights=w).value for t, p, w in [(truth, prediction, weights)]]
-    return float(np.mean(many))
+    size = 100_000 if s.measure == "kendall_tau" else BIG
+    truth, prediction, extra = rows(s, np.random.default_rng(12345), size)
+    return measure(s.measure).fidelity(truth, prediction, weights=extra.get("weights")).value
+
+
+def interval(s: Scenario, seed: int) -> tuple[float, float, str]:
+    """One repeat: the interval's ends and the method that made it."""
+    rng = np.random.default_rng([seed, s.n])
+    (truth, prediction), extra = (best(s, rng), {}) if s.candidates > 1 else ((d := rows(s, rng, s.n))[:2], d[2])
+    score = measure(s.measure)
+    if s.method:
+        assert isinstance(score, RowMeasure)
+        found = bounds.bounded_mean(score.scores(truth, prediction), *score.limits, method=s.method, **extra)
+    else:
+        found = score.fidelity(truth, prediction, candidates=s.candidates, **extra)
+    return found.lower, found.upper, found.method
 
 
 def coverage(s: Scenario, repeats: int) -> dict[str, Any]:
     """Share of repeats whose interval holds the truth, with the mean width."""
     start, true = time.perf_counter(), truth_of(s)
-    below = above = 0
-    widths = []
-    methods: dict[str, int] = {}
-    for repeat in range(repeats):
-        rng = np.random.default_rng([repeat, s.n])
-        if s.candidates > 1:
-            (truth, prediction), extra = best(s, rng), {}
-        else:
-            truth, prediction, extra = rows(s, rng, s.n)
-        found = measure(s.measure).fidelity(truth, prediction, candidates=s.candidates, **extra)
-        below += found.upper < true
-        above += found.lower > true
-        widths.append(found.upper - found.lower)
-        methods[found.method] = methods.get(found.method, 0) + 1
-    share = 1.0 - (below + above) / repeats
+    found = [interval(s, repeat) for repeat in range(repeats)]
+    lower, upper = (np.array([ends[side] for ends in found]) for side in (0, 1))
+    methods = Counter(ends[2] for ends in found)
+    share = float(np.mean((lower <= true) & (true <= upper)))
+    least, most = HARD if s.hard else EXPECTED
+    most = 1.0 if s.candidates > 1 or MAY_EXCEED & set(methods) else most
     return {
         "scenario": s.name, "measure": s.measure, "n": s.n, "groups": s.groups or None, "candidates": s.candidates,
-        "method": max(methods, key=methods.get), "methods": methods, "truth": round(true, 4),
-        "coverage": round(share, 4), "too_low": round(below / repeats, 4), "too_high": round(above / repeats, 4),
-        "width": round(float(np.mean(widths)), 4), "in_band": bool(s.band[0] <= share <= s.band[1]),
-        "seconds": round(time.perf_counter() - start, 1),
+        "methods": dict(methods), "truth": round(true, 4), "coverage": round(share, 4),
+        "too_low": round(float(np.mean(upper < true)), 4), "too_high": round(float(np.mean(lower > true)), 4),
+        "median_width": round(float(np.median(upper - lower)), 4), "hard": s.hard, "expected": [least, most],
+        "as_expected": bool(least <= share <= most), "seconds": round(time.perf_counter() - start, 1),
     }  # fmt: skip
 
 
 def scenarios() -> list[Scenario]:
     """The table's lines."""
+    return [*_independent(), *_few(), *_clustered(), *_weighted(), *_bounded(), *_best()]
+
+
+def _independent() -> list[Scenario]:
     out = [Scenario(f"rate {r}", "agreement", classes(r), n) for r in (0.85, 0.9, 0.95) for n in (200, 500, 1000)]
     out += [
         Scenario("rate 0.99", "agreement", classes(0.99), 1000),
@@ -224,7 +242,7 @@ def scenarios() -> list[Scenario]:
             for n in (200, 1000)
         ],
         *[
-            Scenario(kind, name, values(kind), n)
+            Scenario(kind, name, values(kind), n, hard=kind == "skewed" and name != "mae" and n < 1000)
             for name in ("r2", "rmse", "mae", "pearson_correlation")
             for kind in ("normal", "heavy", "uneven", "steps", "skewed")
             for n in ((200, 1000) if name == "r2" else (200,))
@@ -240,49 +258,110 @@ def scenarios() -> list[Scenario]:
         *[Scenario("rate 0.85", name, texts(0.85), n) for name in ("token_agreement", "exact_match") for n in (200, 1000)],
         Scenario("rate 0.85", "edit_similarity", texts(0.85), 200),
     ]
-    clustered = [
-        ("agreement", classes(0.9)), ("agreement", classes(0.97)), ("cohen_kappa", classes(0.9)),
-        ("balanced_agreement", classes(0.9)), ("total_variation_similarity", probabilities(0.5)),
-        ("r2", values("normal")), ("r2", values("steps")), ("mae", values("normal")),
-        ("pearson_correlation", values("normal")), ("kendall_tau", values("normal")),
-        ("spearman_correlation", values("normal")),
-    ]  # fmt: skip
-    out += [
-        Scenario(f"{g} clusters, {100 * alike:g} % alike ({i})", name, draw, 1000, groups=g, alike=alike)
-        for i, (name, draw) in enumerate(clustered)
-        for g, alike in ((30, 0.3), (50, 0.6))
-    ]
-    out += [
-        Scenario(f"weights {z}{', related' * related} ({i})", name, draw, 500, spread=z, related=related)
-        for i, (name, draw) in enumerate(clustered)
-        for z, related in ((0.5, False), (1.0, False), (0.7, True))
-        if not (related and name == "total_variation_similarity")
-    ]
-    out += [
-        Scenario(f"best of 20, {100 * shared:g} % shared", name, draw, n, candidates=20, shared=shared)
-        for name, draw in (("agreement", classes(0.9)), ("r2", values("normal")), ("token_agreement", texts(0.85)))
-        for shared in (0.0, 0.5)
-        for n in (200, 1000)
-    ]
     return out
 
 
+def _few() -> list[Scenario]:
+    """Few rows."""
+    drawn = [
+        ("agreement", classes(0.9)), ("cohen_kappa", classes(0.85)), ("balanced_agreement", classes(0.85)),
+        ("total_variation_similarity", probabilities(0.5)), ("kl_divergence", probabilities(0.5)),
+        ("r2", values("normal")), ("r2", values("steps")), ("mae", values("normal")), ("mae", values("heavy")),
+        ("pearson_correlation", values("normal")), ("kendall_tau", values("normal")),
+        ("spearman_correlation", values("normal")), ("token_agreement", texts(0.85)),
+    ]  # fmt: skip
+    return [Scenario(f"few rows ({i})", name, draw, n) for i, (name, draw) in enumerate(drawn) for n in (20, 50)]
+
+
+DRAWN = [
+    ("agreement", classes(0.9)), ("agreement", classes(0.97)), ("cohen_kappa", classes(0.9)),
+    ("balanced_agreement", classes(0.9)), ("total_variation_similarity", probabilities(0.5)),
+    ("r2", values("normal")), ("r2", values("steps")), ("r2", values("heavy")), ("mae", values("normal")),
+    ("pearson_correlation", values("normal")), ("kendall_tau", values("normal")),
+    ("spearman_correlation", values("normal")),
+]  # fmt: skip
+
+
+def _clustered() -> list[Scenario]:
+    return [
+        Scenario(f"{g} clusters, {100 * alike:g} % alike ({i})", name, draw, 1000, groups=g, alike=alike, hard=i == 7)
+        for i, (name, draw) in enumerate(DRAWN)
+        for g, alike in ((10, 0.3), (30, 0.3), (50, 0.6), (200, 0.9))
+    ]
+
+
+def _weighted() -> list[Scenario]:
+    return [
+        Scenario(f"weights {z}{', related' * related} ({i})", name, draw, 500, spread=z, related=related, hard=i == 7)
+        for i, (name, draw) in enumerate(DRAWN)
+        for z, related in ((0.5, False), (1.0, False), (0.7, True))
+        if not (related and name == "total_variation_similarity")
+    ]
+
+
+def _bounded() -> list[Scenario]:
+    """The three intervals for bounded scores, side by side."""
+    drawn = [
+        ("total_variation_similarity", probabilities(0.3)), ("total_variation_similarity", probabilities(1.0)),
+        ("token_agreement", texts(0.85)), ("agreement", classes(0.9)),
+    ]  # fmt: skip
+    return [
+        Scenario(f"{method} ({i})", name, draw, n, method=method)
+        for i, (name, draw) in enumerate(drawn)
+        for n in (200, 1000)
+        for method in ("dirichlet", "betting", "empirical_bernstein")
+    ]
+
+
+def _best() -> list[Scenario]:
+    drawn = [("agreement", classes(0.9)), ("r2", values("normal")), ("token_agreement", texts(0.85))]
+    return [
+        Scenario(f"best of 20, {100 * shared:g} % shared", name, draw, n, candidates=20, shared=shared)
+        for name, draw in drawn
+        for shared in (0.0, 0.5)
+        for n in (200, 1000)
+    ]
+
+
+def summary(table: list[dict[str, Any]], repeats: int) -> dict[str, Any]:
+    """The table in one line."""
+    usual = [line["coverage"] for line in table if not line["hard"]]
+    hard = [line["coverage"] for line in table if line["hard"]]
+    return {
+        "repeats": repeats, "scenarios": len(table), "level": 0.95,
+        "least_coverage": min(usual, default=None), "least_coverage_hard": min(hard, default=None),
+        "outside": [f"{x['measure']} {x['scenario']} n={x['n']}: {x['coverage']}" for x in table if not x["as_expected"]],
+        "seconds": round(sum(line["seconds"] for line in table), 1), "holds": all(line["as_expected"] for line in table),
+    }  # fmt: skip
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=2000)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="scenarios whose measure and name hold this word; no file is written")
+    parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
+    chosen = [i for i, s in enumerate(scenarios()) if arguments.only in f"{s.measure} {s.name}"]
     table = []
-    for s in scenarios():
-        if arguments.only in f"{s.measure} {s.name}":
-            table.append(coverage(s, arguments.repeats))
-            line = table[-1]
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        for line in pool.map(partial(_line, repeats=arguments.repeats), chosen):
+            table.append(line)
             print(
-                f"{line['measure']:31s}{line['scenario']:34s} n={line['n']:<5d} {line['coverage']:.4f}"
-                f" (-{line['too_low']:.4f} +{line['too_high']:.4f}) width {line['width']:.4f} {line['methods']}",
+                f"{' ' if line['as_expected'] else '!'} {line['measure']:31s}{line['scenario']:34s} n={line['n']:<5d}"
+                f" {line['coverage']:.4f} (-{line['too_low']:.4f} +{line['too_high']:.4f})"
+                f" width {line['median_width']:.4f} {line['methods']}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
-    return 0
+    found = summary(table, arguments.repeats)
+    if not arguments.only:
+        HERE.mkdir(exist_ok=True)
+        (HERE / "result.json").write_text(json.dumps({**found, "table": table}, indent=1) + "\n")
+    print(json.dumps(found))
+    return 0 if found["holds"] else 1
+
+
+def _line(index: int, repeats: int) -> dict[str, Any]:
+    return coverage(scenarios()[index], repeats)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "box.py").write_text(FUNCTION)
     rng = np.random.default_rng(0)
     for name, seed in (("rows.csv", 1), ("fresh.csv", 2)):
-        write(tmp_path / name, ["width", "height", "depth"], np.random.default_rng(seed).uniform(size=(200, 3)).round(4).tolist())
+        rows = np.random.default_rng(seed).uniform(size=(200, 3)).round(4).tolist()
+        write(tmp_path / name, ["width", "height", "depth"], rows)
     size, colour = rng.uniform(size=300).round(3), rng.choice(["red", "blue", ""], 300)
     answers = [[s, c, "yes" if s > 0.4 or c == "red" else "no"] for s, c in zip(size.tolist(), colour.tolist(), strict=True)]
     write(tmp_path / "answers.csv", ["size", "colour", "approved"], [list(row) for row in dict.fromkeys(map(tuple, answers))])

@@ -344,18 +344,18 @@ def test_where_some_rows_hang_and_others_raise_both_are_named():
     def spoil(X, answers):
         if X[0, 0] == 0:
             gate.wait(20)
-        if X[0, 0] == 1:
+        if X[0, 0] == 2:
             raise ValueError("no")
         return answers
 
-    target = target_of(Model(spoil), batch_size=1, timeout=0.3)
+    target = target_of(Model(spoil), batch_size=2, timeout=0.3)
     try:
         with pytest.raises(TargetError, match="raised ValueError") as caught:
-            target.query(rows(0, 1, 2))
+            target.query(rows(0, 1, 2, 3, 4))
     finally:
         gate.set()
     assert type(caught.value) is TargetError
-    assert caught.value.rows == (0, 1)
+    assert caught.value.rows == (0, 1, 2, 3)
 
 
 def test_an_interrupted_call_keeps_what_was_answered_and_tells_what_is_in_doubt():

@@ -10,9 +10,9 @@ from locum.cli._io import console, emit, working
 
 __all__ = ["run"]
 
-DATA = "german_credit"
-MOST_STATEMENTS = 8
-BUDGET = 1500
+DATA = "bike_sharing"
+MOST_STATEMENTS = 16
+BUDGET = 800
 
 
 def run(output: Path, seed: int, json: bool) -> None:
@@ -39,7 +39,8 @@ def run(output: Path, seed: int, json: bool) -> None:
         emit({**found.to_dict(), "line": card.line(), "card": str(output.resolve()), "seconds": seconds})
         return
     out = console(out=True)
-    out.print(f"{table.title}\n{len(table):,} rows, {len(table.domain)} columns. {_trees(model)}", markup=False, highlight=False)
+    size = f"{len(table):,} rows, {len(table.domain)} columns. The black box: gradient boosting, {model.n_iter_} trees."
+    out.print(f"{table.title}\n{size}", markup=False, highlight=False)
     out.print(card)
     out.print(f"\n{card.line()}", markup=False, highlight=False)
     out.print(f"The card is in {output.resolve()}: open it in a browser. ({seconds:.0f} s)", markup=False, highlight=False)
@@ -48,15 +49,10 @@ def run(output: Path, seed: int, json: bool) -> None:
 def _black_box(train: Any, seed: int) -> Any:
     """Gradient boosting, tuned by a small random search as people do."""
     from scipy.stats import loguniform, randint
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.model_selection import RandomizedSearchCV
 
-    ranges = {"learning_rate": loguniform(0.03, 0.2), "max_leaf_nodes": randint(4, 24), "l2_regularization": loguniform(0.01, 10)}
-    model = HistGradientBoostingClassifier(categorical_features="from_dtype", max_iter=200, random_state=seed)
+    ranges = {"learning_rate": loguniform(0.03, 0.2), "max_leaf_nodes": randint(4, 24), "min_samples_leaf": randint(5, 40)}
+    model = HistGradientBoostingRegressor(categorical_features="from_dtype", max_iter=200, random_state=seed)
     search = RandomizedSearchCV(model, ranges, n_iter=6, cv=3, random_state=seed)
     return search.fit(train.X, train.y).best_estimator_
-
-
-def _trees(model: Any) -> str:
-    per_round = 1 if len(model.classes_) == 2 else len(model.classes_)
-    return f"The black box: gradient boosting of {model.n_iter_ * per_round} trees."

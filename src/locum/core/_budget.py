@@ -143,7 +143,7 @@ class Meter:
         allowed = self._in_time(counted, blocks, seconds)
         if budget.calls is not None or budget.money is not None:
             free = counted.copy()
-            for i in np.flatnonzero(~known).tolist():
+            for i in np.flatnonzero(~counted).tolist() if self.pending or self.failed else ():
                 free[i] = asked.keys[i] in self.pending or asked.keys[i] in self.failed
             calls = self.answered + len(self.pending) + len(self.failed) + np.cumsum(~free)
             spent = self.money + price * len(self.pending) + np.cumsum(money * ~free)

@@ -20,12 +20,29 @@ from numpy.typing import NDArray
 
 from locum.core.errors import InvalidData, LedgerError
 
-__all__ = ["KEY_BYTES", "Rows", "fingerprint_of", "join", "name_of", "pack", "split_keys", "text_or_numbers", "unpack"]
+__all__ = [
+    "KEY_BYTES", "Rows", "fingerprint_of", "join", "name_of", "opened", "pack", "sealed", "split_keys", "text_or_numbers",
+    "unpack",
+]  # fmt: skip
 
 KEY_BYTES = 16
+_SEAL = 8
+_DAMAGED = "a record does not match its checksum, so the ledger is damaged; restore it from a copy"
 _CHUNK_BYTES = 1 << 26
 _EXACT = 1 << 53  # whole numbers up to here are exact in float64
 _digest = xxhash.xxh3_128_digest
+
+
+def sealed(blob: bytes) -> bytes:
+    """Bytes with a checksum."""
+    return blob + xxhash.xxh3_64_digest(blob)
+
+
+def opened(blob: bytes) -> bytes:
+    """The bytes that were sealed; a LedgerError where one has changed."""
+    if xxhash.xxh3_64_digest(blob[:-_SEAL]) != blob[-_SEAL:]:
+        raise LedgerError(_DAMAGED)
+    return blob[:-_SEAL]
 
 
 def split_keys(blob: bytes) -> list[bytes]:
@@ -261,32 +278,29 @@ def pack(array: NDArray[Any]) -> bytes:
         listed = [value.item() if isinstance(value, np.generic) else value for value in array.ravel().tolist()]
         listed = [None if _missing(value) else value for value in listed]
         kind = "object" if array.dtype.kind == "O" or None in listed else "text"
-        return _sealed({kind: array.shape}, json.dumps(listed).encode())
+        return _headed({kind: array.shape}, json.dumps(listed).encode())
     if array.dtype.names:
         array = repack_fields(array, recurse=True)
-    return _sealed({"dtype": np.lib.format.dtype_to_descr(array.dtype), "shape": array.shape}, array.tobytes())
+    return _headed({"dtype": np.lib.format.dtype_to_descr(array.dtype), "shape": array.shape}, array.tobytes())
 
 
 def _pack_columns(record: dict[str, Any], columns: list[NDArray[Any]]) -> bytes:
     packed = [pack(column) for column in columns]
-    return _sealed({**record, "sizes": [len(part) for part in packed]}, b"".join(packed))
+    return _headed({**record, "sizes": [len(part) for part in packed]}, b"".join(packed))
 
 
-def _sealed(record: dict[str, Any], body: bytes) -> bytes:
-    head = json.dumps({**record, "check": xxhash.xxh3_64_hexdigest(body)}).encode()
-    return head + b"\n" + body
+def _headed(record: dict[str, Any], body: bytes) -> bytes:
+    return sealed(json.dumps(record).encode() + b"\n" + body)
 
 
 def unpack(blob: bytes) -> Any:
     """What `pack` or `Rows.pack` wrote; a LedgerError where a byte has changed."""
-    head, _, body = blob.partition(b"\n")
+    head, _, body = opened(blob).partition(b"\n")
     try:
         record = json.loads(head)
-        if xxhash.xxh3_64_hexdigest(body) == record["check"]:
-            return _unpack_columns(record, body) if "frame" in record else _unpack_array(record, body)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise LedgerError("a record does not match its checksum, so the ledger is damaged; restore it from a copy")
+        return _unpack_columns(record, body) if "frame" in record else _unpack_array(record, body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(_DAMAGED) from error
 
 
 def _unpack_array(record: dict[str, Any], body: bytes) -> NDArray[Any]:

@@ -7,12 +7,13 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from locum.core.errors import LedgerError
 
-__all__ = ["clear_errors", "close", "connect", "place", "prepare", "started"]
+__all__ = ["Tally", "clear_errors", "close", "connect", "place", "prepare", "started"]
 
 FORMAT = 1
 _APPLICATION = 0x4C4F4355  # "LOCU"
@@ -60,8 +61,24 @@ def prepare(connection: sqlite3.Connection, path: Path | None) -> int:
     return session or 0
 
 
-def close(connection: sqlite3.Connection, pid: int) -> None:
+@dataclass
+class Tally:
+    """Rows that a session answered from the record, and that are not written down yet."""
+
+    session: int = 0
+    n: int = 0
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write them down."""
+        if self.n:
+            connection.execute("UPDATE session SET replayed = replayed + ? WHERE id = ?", (self.n, self.session))
+
+
+def close(connection: sqlite3.Connection, pid: int, tally: Tally) -> None:
+    """Close a connection that this process has opened, with what is left to write down."""
     if os.getpid() == pid:
+        with suppress(sqlite3.Error):  # it is only a count, and nobody is left to be told
+            tally.write(connection)
         connection.close()
 
 

@@ -1,9 +1,10 @@
 """Intervals that hold at the n at hand.
 
 One function for each kind of statistic: counts (:func:`binomial`), means of bounded scores (:func:`bounded_mean`),
-proportions from clusters or weighted rows (:func:`survey_proportion`), functions of means (:func:`bootstrap`) and
-statistics known by their influence (:func:`linearised`). All are order-free: the same rows in another order give the
-same interval. What each covers in simulation is measured by ``benchmarks/speed/coverage.py``.
+ratios on the scale of a proportion (:func:`survey_proportion`), functions of means (:func:`bootstrap`) and
+correlations known by their influence (:func:`linearised`). All are order-free: the same rows in another order give the
+same interval. Weights and groups are taken alike everywhere: an independent unit is a row, or a group of rows with the
+sum of their weights. What each covers in simulation is measured by ``benchmarks/speed/coverage.py``.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ __all__ = ["Interval", "binomial", "bounded_mean", "survey_proportion", "bootstr
 Array = NDArray[np.float64]
 
 MAX_BLOCKS = 1_000  # units beyond this are summed in random blocks before they are resampled: same law, bounded cost
-BEAR=1.0
+MIN_UNITS = 10  # with fewer, resamples that draw the same few units over and over set the quantiles
+MIN_RESAMPLES = 200
 TAIL_POINTS = 20  # resamples wanted beyond a bootstrap quantile before it is believed as it stands
+BET_CAP = 0.75  # share of what could be lost at once that a bet may put at risk
 
 
 @dataclass(frozen=True)
@@ -61,32 +64,19 @@ def check_sample(
     ------
     InvalidData
         Fewer than two rows, a level outside (0, 1), weights that are negative, not finite, all zero or of another
-        length, groups of another length or fewer than two of them.
+        length, groups of another length, with a missing label or fewer than two of them.
     """
     if n < 2:
         raise InvalidData(f"expected at least 2 rows to measure on, got {n}: ask for more rows")
-    if not 0.0 < level < 1.0:
-        raise InvalidData(f"expected a level between 0 and 1 (such as 0.95), got {level!r}")
+    _check_level(level)
     w = None if weights is None else _numbers(weights, "weights", n)
     if w is not None:
         if np.any(w < 0):
             raise InvalidData(f"expected weights of 0 or more, got {w.min():g}: drop those rows instead")
         if not np.any(w > 0):
             raise InvalidData("expected at least one positive weight, got zeros only")
-        w = None if np.all(w == w[0]) else w * (n / w.sum())
-    if groups is None:
-        return w, None
-    labels = np.asarray(groups)
-    if labels.shape != (n,):
-        raise InvalidData(f"expected one group label a row, shape ({n},), got shape {labels.shape}")
-    if labels.dtype == object:  # labels of mixed type cannot be sorted, so they are numbered as they come
-        seen: dict[Any, int] = {}
-        codes = np.array([seen.setdefault(label, len(seen)) for label in labels.tolist()])
-    else:
-        codes = np.unique(labels, return_inverse=True)[1]
-    if codes.max() == 0:
-        raise InvalidData("expected at least 2 groups, got one: an interval needs more than one independent group")
-    return w, codes
+        w = None if np.all(w == w[0]) else w * (n / np.sort(w).sum())
+    return w, None if groups is None else _codes(groups, n)
 
 
 def binomial(successes: float, n: float, level: float = 0.95) -> Interval:
@@ -115,10 +105,9 @@ def binomial(successes: float, n: float, level: float = 0.95) -> Interval:
     >>> print(f"{interval.lower:.3f} {interval.upper:.3f}")
     0.887 0.984
     """
-    if not (n > 0 and 0 <= successes <= n):
+    if not (0 < n < np.inf and 0 <= successes <= n):
         raise InvalidData(f"expected a count between 0 and n > 0, got {successes!r} of {n!r}")
-    if not 0.0 < level < 1.0:
-        raise InvalidData(f"expected a level between 0 and 1 (such as 0.95), got {level!r}")
+    _check_level(level)
     tail = (1.0 - level) / 2.0
     lower = special.betaincinv(successes, n - successes + 1.0, tail) if successes > 0 else 0.0
     upper = special.betaincinv(successes + 1.0, n - successes, 1.0 - tail) if successes < n else 1.0
@@ -139,8 +128,8 @@ def bounded_mean(
     """Interval for the mean of scores known to lie in [low, high], whatever their distribution.
 
     ``"dirichlet"``: ends are quantiles of ``Σ D x``, D uniform on the simplex, over the scores and one more at `low`
-    (for the lower end) or `high`. On 0 / 1 scores this is Clopper-Pearson's interval. Its coverage is conjectured in
-    general, without a known exception; the tightest here.
+    (for the lower end) or `high`. On 0 / 1 scores this is Clopper-Pearson's interval, and is computed as such. Its
+    coverage is conjectured in general, without a known exception; the tightest here.
     ``"betting"``: for each possible mean m two gamblers bet against it, with capital
     ``K(m) = prod(1 ± λ_t a_t (x_t - m))``; an m at which one of them ever multiplies their stake by 2 / (1 - level)
     is rejected. The bets λ_t depend on earlier scores only, so under the true mean K is a martingale: proven.
@@ -188,10 +177,13 @@ def bounded_mean(
     unit = np.clip(sums[:, 0] / np.where(mass > 0, mass, 1.0), 0.0, 1.0)
     share = mass / mass.max()
     if method == "dirichlet":
+        if mass.max() == mass.min() and np.all((unit == 0.0) | (unit == 1.0)):
+            exact = binomial(float(unit.sum()), len(unit), level)
+            return Interval(low + (high - low) * exact.lower, low + (high - low) * exact.upper, level, exact.method)
         tail = (1.0 - level) / 2.0
         lower, upper = _dirichlet(unit, share, tail), 1.0 - _dirichlet(1.0 - unit, share, tail)
     elif method == "betting":
-        order = np.random.default_rng(random_state).permutation(len(unit))
+        order = np.random.default_rng(_seed(random_state)).permutation(len(unit))
         lower, upper = _betting(unit[order], share[order], 1.0 - level)
     elif method == "empirical_bernstein":
         if mass.max() > mass.min():
@@ -214,12 +206,12 @@ def survey_proportion(
     groups: ArrayLike | None = None,
     influence: ArrayLike | None = None,
 ) -> Interval:
-    """Korn-Graubard interval of a proportion from rows in clusters and / or with weights.
+    """Beta interval of a statistic on the scale of a proportion, from rows with weights and / or in groups.
 
-    The exact binomial interval at an effective sample size ``n* = p (1 - p) / v · (t_{n-1} / t_{G-1})²``, where v is
-    the linearised variance of the self-normalised proportion ``p = Σ w x / Σ w`` over G independent units (groups,
-    or rows), and n* is at most n. When all rows agree v says nothing, and n* is the number of units (Kish's, where
-    their weights differ).
+    The upper end is a quantile of the Beta distribution that has the mean and the linearised variance of the estimate
+    with one more unit, of the largest weight, whose rows all score 1; the lower end likewise with one that scores 0.
+    On independent rows of equal weight this is Clopper-Pearson's interval. The one more unit is what no variance
+    computed from the units seen can stand for: the group, not met yet, in which everything differs.
 
     Parameters
     ----------
@@ -231,11 +223,12 @@ def survey_proportion(
         Weight and group of each row.
     influence : array-like of shape (n,), optional
         First-order effect of each row on the estimate, ``x - p`` unless given. With another one, the interval is of
-        a statistic on the scale of a proportion (Cohen's kappa, balanced agreement) whose estimate is p.
+        a statistic (Cohen's kappa, balanced agreement) whose estimate is the weighted mean p of the scores.
 
     Notes
     -----
-    Cost: O(n log n). Reference: Korn and Graubard, Survey Methodology 24 (1998).
+    Cost: O(n log n). References: Fay and Feuer, Statistics in Medicine 16 (1997), for the one more unit of the largest
+    weight (with a gamma distribution); Korn and Graubard, Survey Methodology 24 (1998), for the effective sample size.
 
     Examples
     --------
@@ -247,19 +240,14 @@ def survey_proportion(
     if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
         raise InvalidData(f"expected scores within [0, 1], got [{scores.min():g}, {scores.max():g}]")
     weights, groups = check_sample(len(scores), weights, groups, level)
-    sums, mass = unit_sums(scores[:, None], weights, groups)
-    p = float(np.clip(sums.sum() / mass.sum(), 0.0, 1.0))
-    effects = scores - p if influence is None else _numbers(influence, "influence", len(scores))
-    variance = _variance(effects, weights, groups)
-    n, kish = len(scores), float(mass.sum() ** 2 / (mass**2).sum())
-    if p * (1.0 - p) <= 1e-12 or variance <= 1e-15:
-        size = kish
-    else:
-        tail = (1.0 - level) / 2.0
-        shrink = (special.stdtrit(n - 1, tail) / special.stdtrit(len(mass) - 1, tail)) ** 2
-        size = min(float(n), p * (1.0 - p) / variance * float(shrink))
-    found = binomial(min(size * p, size), size, level)
-    return Interval(found.lower, found.upper, level, "Korn-Graubard").including(p)
+    given = scores if influence is None else _numbers(influence, "influence", len(scores))
+    sums, mass = unit_sums(np.column_stack([scores, given]), weights, groups)
+    p = float(np.clip(sums[:, 0].sum() / mass.sum(), 0.0, 1.0))
+    effects = sums[:, 1] - (p * mass if influence is None else 0.0)
+    most = len(scores) + 1.0  # no sample of groups is worth more than as many independent rows
+    upper = _beta_end(p, effects, mass, most, level)
+    lower = 1.0 - _beta_end(1.0 - p, -effects, mass, most, level)
+    return Interval(lower, upper, level, "moment-matched beta").including(p)
 
 
 def bootstrap(
@@ -276,8 +264,10 @@ def bootstrap(
 
     All resamples are one matrix product: multinomial counts (resamples, G) times unit sums (G, k). Each resample's
     standard error comes from the delta method at its own means, and the quantiles of
-    ``(statistic* - statistic) / error*`` take the place of Student's. Beyond the tail that `resamples` can show (many
-    candidates), the quantile is carried on in proportion to Student's t.
+    ``(statistic* - statistic) / error*`` take the place of Student's. Resamples cannot show what heavy tails hide: the
+    quantiles are stretched by the ratio of Student's with ``(Σψ²)² / Σψ⁴`` degrees of freedom (ψ the influence of a
+    unit: the number of units that the variance rests on) to Student's with G - 1. The same ratio carries them
+    beyond the tail that `resamples` can show (many candidates). With fewer than 10 units the interval is Student's.
 
     Parameters
     ----------
@@ -291,47 +281,54 @@ def bootstrap(
     weights, groups : array-like of shape (n,), optional
         Weight and group of each row; whole groups are resampled.
     resamples : int, default=2_000
-        Number of resamples.
+        Number of resamples, 200 or more.
     random_state : int, Generator or None, default=0
         Seed of the resampling.
 
+    Raises
+    ------
+    InvalidData
+        Terms that are not finite, a statistic that is undefined on them or on most resamples, or ends that are not
+        finite at this level.
+
     Notes
     -----
-    Cost: O(resamples · min(G, 1,000)); 0.02 s at n = 1,000, 0.2 s at n = 100,000. Reference: Efron and Tibshirani,
-    An Introduction to the Bootstrap (1993), section 12.5.
+    Cost: O(resamples · min(G, 1,000)); 0.01 s at n = 1,000, 0.5 s at n = 1,000,000. Reference: Efron and Tibshirani,
+    An Introduction to the Bootstrap (1993), section 12.5; the degrees of freedom follow Satterthwaite, Biometrics
+    Bulletin 2 (1946), on the safe side.
     """
-    table = np.asarray(terms, dtype=float)
+    table = _table(terms)
     weights, groups = check_sample(len(table), weights, groups, level)
-    seed = random_state if isinstance(random_state, int) else int(np.random.default_rng(random_state).integers(2**62))
+    if resamples < MIN_RESAMPLES:
+        raise InvalidData(f"expected {MIN_RESAMPLES} or more resamples, got {resamples!r}")
+    seed = _seed(random_state)
     sums, mass = unit_sums(table, weights, groups)
     if len(mass) > MAX_BLOCKS:
         order = np.random.default_rng(seed).permutation(len(mass))
         starts = np.linspace(0, len(mass), MAX_BLOCKS, endpoint=False).astype(int)
         sums, mass = np.add.reduceat(sums[order], starts), np.add.reduceat(mass[order], starts)
-    units = len(mass)
     mean = sums.sum(axis=0) / mass.sum()
     residual = sums - mass[:, None] * mean
     scale = residual.std(axis=0) / mass.mean()
-    counts = _counts(seed, resamples, units).astype(float)
-    total = counts @ mass
-    means = mean + (counts @ residual) / total[:, None]
-
-    centre = float(statistic(mean))
-    slope = _gradient(statistic, mean[None], scale)
-    error = np.sqrt(_delta_variance(slope, 0.0 * mean[None], residual, mass, np.ones((1, units))))[0]
-    influence = np.abs(residual @ slope[0])
-    bearing = influence.sum() ** 2 / max((influence**2).sum(), 1e-300)  # units that the spread really rests on
-    slopes = _gradient(statistic, means, scale)
-    errors = np.sqrt(_delta_variance(slopes, means - mean, residual, mass, counts))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = (statistic(means) - centre) / errors
-    t = np.sort(np.nan_to_num(t, nan=0.0, posinf=np.inf, neginf=-np.inf))  # 0 / 0: a resample equal to the sample
+    with np.errstate(all="ignore"):  # what is undefined is counted below
+        centre = float(statistic(mean))
+        error, freedom = _student(residual @ _gradient(statistic, mean[None], scale)[0], mass)
+    if not (np.isfinite(centre) and np.isfinite(error)):
+        raise InvalidData(f"expected a statistic that is defined on these rows, got {centre!r} with error {error!r}")
     tail = (1.0 - level) / 2.0
-    shown = max(tail, TAIL_POINTS / resamples)
-    stretch = float(special.stdtrit(max(BEAR * bearing - 1.0, 1.0), tail) / special.stdtrit(units - 1, shown))
-    below = t[int(np.floor(shown * len(t)))] * stretch
-    above = t[int(np.ceil((1.0 - shown) * len(t))) - 1] * stretch
-    found = Interval(float(centre - above * error), float(centre - below * error), level, "studentised bootstrap")
+    quantile = float(special.stdtrit(freedom, tail))
+    if len(mass) < MIN_UNITS:
+        found = Interval(centre + quantile * error, centre - quantile * error, level, "linearised")
+    else:
+        t = _studentised(statistic, centre, mean, residual, mass, scale, _counts(seed, int(resamples), len(mass)))
+        shown = max(tail, TAIL_POINTS / len(t))
+        stretch = quantile / float(special.stdtrit(len(mass) - 1, shown))
+        below, above = t[int(np.floor(shown * len(t)))], t[int(np.ceil((1.0 - shown) * len(t))) - 1]
+        found = Interval(
+            float(centre - above * stretch * error), float(centre - below * stretch * error), level, "studentised bootstrap"
+        )
+    if not (np.isfinite(found.lower) and np.isfinite(found.upper)):
+        raise InvalidData(f"{len(mass)} units are too few for an interval at level {level:g}: ask for more rows or groups")
     return found.including(centre)
 
 
@@ -345,8 +342,8 @@ def linearised(
 ) -> Interval:
     """Interval of a correlation-like statistic in (-1, 1) from its influence, on the arctanh scale.
 
-    ``tanh(arctanh(value) ± t · s / (1 - value²))`` with s the standard error of the mean influence over independent
-    units and t Student's quantile with (units - 1) degrees of freedom.
+    ``tanh(arctanh(value) ± t · s / (1 - value²))`` with s the standard error of the mean influence ψ over independent
+    units and t Student's quantile with ``(Σψ²)² / Σψ⁴`` degrees of freedom, at most the number of units less one.
 
     Parameters
     ----------
@@ -363,11 +360,13 @@ def linearised(
     -----
     Cost: O(n log n). Reference: Hoeffding, Annals of Mathematical Statistics 19 (1948), for the projection.
     """
+    if not -1.0 < value < 1.0:
+        raise InvalidData(f"expected a statistic strictly between -1 and 1, got {value!r}")
     effects = _numbers(influence, "influence")
     weights, groups = check_sample(len(effects), weights, groups, level)
-    units = len(effects) if groups is None else int(groups.max()) + 1
-    error = np.sqrt(_variance(effects, weights, groups)) / (1.0 - value**2)
-    half = -special.stdtrit(units - 1, (1.0 - level) / 2.0) * error
+    sums, mass = unit_sums(effects[:, None], weights, groups)
+    error, freedom = _student(sums[:, 0], mass)
+    half = -float(special.stdtrit(freedom, (1.0 - level) / 2.0)) * error / (1.0 - value**2)
     lower, upper = np.tanh(np.arctanh(value) + np.array([-half, half]))
     return Interval(float(lower), float(upper), level, "linearised").including(value)
 
@@ -385,6 +384,49 @@ def _numbers(values: ArrayLike, name: str, n: int | None = None) -> Array:
     return array
 
 
+def _table(terms: ArrayLike) -> Array:
+    """A finite float array of shape (n, k)."""
+    table = np.asarray(terms, dtype=float)
+    if table.ndim != 2 or table.shape[1] == 0:
+        raise InvalidData(f"expected terms of shape (n, k), got shape {table.shape}")
+    if not np.all(np.isfinite(table)):
+        raise InvalidData(f"expected finite terms, got NaN or infinity at row {int(np.argwhere(~np.isfinite(table))[0][0])}")
+    return table
+
+
+def _codes(groups: ArrayLike, n: int) -> NDArray[np.intp]:
+    """Group labels as whole numbers from 0 on."""
+    labels = np.asarray(groups)
+    if labels.shape != (n,):
+        raise InvalidData(f"expected one group label a row, shape ({n},), got shape {labels.shape}")
+    missing = [label is None or label != label for label in labels.tolist()] if labels.dtype.kind in "Of" else [False]
+    if any(missing):
+        raise InvalidData(f"expected a group for every row, got a missing one at row {missing.index(True)}")
+    if labels.dtype == object:  # labels of mixed type cannot be sorted, so they are numbered as they come
+        seen: dict[Any, int] = {}
+        codes = np.array([seen.setdefault(label, len(seen)) for label in labels.tolist()])
+    else:
+        codes = np.unique(labels, return_inverse=True)[1]
+    if codes.max() == 0:
+        raise InvalidData("expected at least 2 groups, got one: an interval needs more than one independent group")
+    return codes
+
+
+def _check_level(level: float) -> None:
+    if isinstance(level, (str, bool)) or not 0.0 < level < 1.0:
+        raise InvalidData(f"expected a level between 0 and 1 (such as 0.95), got {level!r}")
+
+
+def _seed(random_state: Any) -> int:
+    """A whole number that stands for the random state: itself, or one drawn from it."""
+    if isinstance(random_state, (int, np.integer)) and random_state >= 0:
+        return int(random_state)
+    try:
+        return int(np.random.default_rng(random_state).integers(2**62))
+    except (TypeError, ValueError):
+        raise InvalidData(f"expected random_state as a whole number of 0 or more or None, got {random_state!r}") from None
+
+
 def unit_sums(terms: Array, weights: Array | None, groups: NDArray[np.intp] | None) -> tuple[Array, Array]:
     """Weighted sums (G, k) and weights (G,) of the independent units, in an order set by their content alone."""
     w = np.ones(len(terms)) if weights is None else weights
@@ -393,14 +435,31 @@ def unit_sums(terms: Array, weights: Array | None, groups: NDArray[np.intp] | No
         inside = np.lexsort((*sums.T, mass, groups))
         starts = np.flatnonzero(np.diff(groups[inside], prepend=-1))
         sums, mass = np.add.reduceat(sums[inside], starts), np.add.reduceat(mass[inside], starts)
+    if mass.min() <= 0.0:
+        sums, mass = sums[mass > 0.0], mass[mass > 0.0]
     order = np.lexsort((mass, *sums.T[::-1]))
     return sums[order], mass[order]
 
 
-def _variance(influence: Array, weights: Array | None, groups: NDArray[np.intp] | None) -> float:
-    """Linearised variance of an estimate: unit totals of the influence, squared and summed."""
-    sums, mass = unit_sums(influence[:, None], weights, groups)
-    return float(len(mass) / (len(mass) - 1) * (sums**2).sum() / mass.sum() ** 2)
+def _student(effects: Array, mass: Array) -> tuple[float, float]:
+    """Standard error of a mean influence from its unit totals, and the degrees of freedom to give Student's quantile."""
+    units, size = len(mass), float(np.abs(effects).max())
+    if not 0.0 < size < np.inf:
+        return size, 1.0
+    squares = (effects / size) ** 2
+    error = size * np.sqrt(units / (units - 1) * squares.sum()) / mass.sum()
+    return float(error), float(np.clip(squares.sum() ** 2 / (squares**2).sum(), 1.0, units - 1.0))
+
+
+def _beta_end(p: float, effects: Array, mass: Array, most: float, level: float) -> float:
+    """Upper end for a proportion p with the given unit totals of its influence; see :func:`survey_proportion`."""
+    largest, total = float(mass.max()), float(mass.sum() + mass.max())
+    raised = p + (1.0 - p) * largest / total
+    if raised >= 1.0:
+        return 1.0
+    variance = float(((effects - mass * (raised - p)) ** 2).sum() + (largest * (1.0 - raised)) ** 2) / total**2
+    size = min(raised * (1.0 - raised) / variance, most)
+    return float(special.betaincinv(raised * size, (1.0 - raised) * size, (1.0 + level) / 2.0))
 
 
 def _dirichlet(x: Array, share: Array, tail: float) -> float:
@@ -461,17 +520,38 @@ def _betting(x: Array, share: Array, alpha: float) -> tuple[float, float]:
     return float(low[0]), float(1.0 - low[1])
 
 
-BET_CAP = 0.75  # share of what could be lost at once that a bet may put at risk
-
-
-@lru_cache(maxsize=4)
-def _counts(seed: int, resamples: int, units: int) -> NDArray[np.float32]:
+@lru_cache(maxsize=2)
+def _counts(seed: int, resamples: int, units: int) -> Array:
     """How often each unit is drawn in each resample, shape (resamples, units)."""
     drawn = np.random.default_rng(seed).integers(units, size=(resamples, units))
     drawn += np.arange(resamples)[:, None] * units
-    counts = np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.float32)
+    counts = np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(float)
     counts.flags.writeable = False
     return counts
+
+
+def _studentised(
+    statistic: Callable[[Array], Array], centre: float, mean: Array, residual: Array, mass: Array, scale: Array, counts: Array
+) -> Array:
+    """Sorted ``(statistic* - statistic) / error*``, one for each resample on which the statistic is defined.
+
+    `residual` holds unit sums about the overall mean; the error is the delta method's, at the resample's own means.
+    """
+    units = len(mass)
+    drawn = counts @ np.column_stack([residual, mass])
+    shift, total = drawn[:, :-1] / drawn[:, -1:], drawn[:, -1]
+    with np.errstate(all="ignore"):
+        slopes = _gradient(statistic, mean + shift, scale)
+        reach = np.column_stack([slopes, -(slopes * shift).sum(axis=1)])
+        effect = reach @ np.column_stack([residual, mass]).T
+        effect *= effect
+        errors = np.sqrt(units / (units - 1) * np.einsum("bg,bg->b", counts, effect)) / total
+        away = statistic(mean + shift) - centre
+        t = np.where((away == 0.0) & (errors == 0.0), 0.0, away / errors)
+    t = np.sort(t[~np.isnan(t)])
+    if len(t) < len(counts) / 2:
+        raise InvalidData("the statistic is undefined on most resamples: it rests on too few rows, ask for more")
+    return t
 
 
 def _gradient(statistic: Callable[[Array], Array], means: Array, scale: Array) -> Array:
@@ -482,11 +562,3 @@ def _gradient(statistic: Callable[[Array], Array], means: Array, scale: Array) -
         step[j] = 1e-4 * scale[j]
         slopes[:, j] = (statistic(means + step) - statistic(means - step)) / (2.0 * step[j])
     return slopes
-
-
-def _delta_variance(slopes: Array, shift: Array, residual: Array, mass: Array, counts: Array) -> Array:
-    """Delta-method variance of the statistic in each resample; `residual` is about the overall mean."""
-    units = len(mass)
-    reach = np.concatenate([slopes, -(slopes * shift).sum(axis=1, keepdims=True)], axis=1)
-    effect = reach @ np.concatenate([residual, mass[:, None]], axis=1).T
-    return units / (units - 1) * np.einsum("bg,bg,bg->b", counts, effect, effect) / (counts @ mass) ** 2

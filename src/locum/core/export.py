@@ -1,44 +1,59 @@
 """Saving a stand-in, reading it back, and turning a readable one into source code.
 
-The file is one line that names the format and carries a checksum, then a zip archive of ``standin.json`` and one ``.npy`` an
-array. Nothing in it is ever unpickled or executed.
+The file is one line that names the format and carries a checksum, then a zip archive, not compressed, of ``standin.json``,
+``residuals.npy`` and ``arrays/NAME.npy`` for each array of the model. Nothing in it is ever unpickled or executed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
 import os
-import tempfile
+import re
+import secrets
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from locum.core._sources.javascript import to_javascript
+from locum.core._sources.onnx import to_onnx
+from locum.core._sources.python import to_python
+from locum.core._sources.sql import to_sql
 from locum.core.domain import Domain
-from locum.core.errors import FormatError, InvalidData
+from locum.core.errors import FormatError, InvalidData, LocumError
 from locum.core.fidelity import Fidelity
-from locum.core.program import Program, Rule
 from locum.core.region import Region
 from locum.core.rivals import Rival
 from locum.core.surrogate import Saves, StandIn
 
-__all__ = ["FORMAT", "load", "save", "to_python", "write_atomically"]
+__all__ = ["EXPORTS", "FORMAT", "load", "save", "to_javascript", "to_onnx", "to_python", "to_sql", "write_atomically"]
 
 FORMAT = 1
+EXPORTS: dict[str, Callable[..., str | bytes]] = {
+    "python": to_python,
+    "sql": to_sql,
+    "javascript": to_javascript,
+    "onnx": to_onnx,
+}
 _MAGIC = b"locum-standin"
+_HEADER = re.compile(_MAGIC + rb" ([1-9][0-9]{0,5}) ([0-9a-f]{64})\n")
+_CLASS = re.compile(r"(locum(?:\.[a-z]\w*)+)\.([A-Z]\w*)", re.ASCII)
+_LONGEST_HEADER = 100
 
 
 def save(standin: StandIn, path: Any) -> None:
-    """Write a stand-in to one file, all of it or nothing.
+    """Write a stand-in to one file, all of it or nothing; the same stand-in gives the same bytes.
 
     Raises
     ------
     InvalidData
-        Its model cannot be saved (it has no `Saves` ability).
+        Its model cannot be saved (it has no `Saves` ability, or holds what is no plain value), or the file cannot be written.
     """
     if not isinstance(standin.model, Saves):
         raise InvalidData(
@@ -58,15 +73,13 @@ def save(standin: StandIn, path: Any) -> None:
         "random_state": standin.random_state,
     }
     body = io.BytesIO()
-    with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("standin.json", json.dumps(content, allow_nan=True))
-        for name, array in {**arrays, "residuals": standin.residuals}.items():
-            packed = io.BytesIO()
-            np.save(packed, array, allow_pickle=False)
-            archive.writestr(f"{name}.npy", packed.getvalue())
+    with zipfile.ZipFile(body, "w") as archive:
+        archive.writestr(_member("standin.json"), json.dumps(content, default=_plain))
+        archive.writestr(_member("residuals.npy"), _packed(standin.residuals))
+        for name, array in arrays.items():
+            archive.writestr(_member(f"arrays/{name}.npy"), _packed(array))
     data = body.getvalue()
-    header = b"%s %d %s\n" % (_MAGIC, FORMAT, hashlib.sha256(data).hexdigest().encode())
-    write_atomically(path, header + data)
+    write_atomically(path, b"%s %d %s\n" % (_MAGIC, FORMAT, _checksum(FORMAT, data)) + data)
 
 
 def load(path: Any, *, classes: Iterable[type] = ()) -> StandIn:
@@ -83,169 +96,114 @@ def load(path: Any, *, classes: Iterable[type] = ()) -> StandIn:
     FormatError
         Not such a file, damaged, newer than this version reads, or of an unknown class.
     """
+    data = _content(path)
     try:
-        header, _, data = Path(path).read_bytes().partition(b"\n")
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
-    parts = header.split()
-    if len(parts) != 3 or parts[0] != _MAGIC or not parts[1].isdigit():
-        raise FormatError(f"{path} is not a saved stand-in; expected a file that StandIn.save wrote")
-    if int(parts[1]) > FORMAT:
-        raise FormatError(f"{path} has format {int(parts[1])}, this version reads up to {FORMAT}; update locum")
-    if hashlib.sha256(data).hexdigest().encode() != parts[2]:
-        raise FormatError(f"{path} is damaged: its content does not match its checksum; use another copy")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            record = json.loads(archive.read("standin.json"))
-            arrays = {
-                name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
-                for name in archive.namelist()
-                if name.endswith(".npy")
-            }
-        residuals = arrays.pop("residuals")
-        model = _class(record["class"], classes).from_state(record["model"], arrays)
+        members = _members(data)
+        record = json.loads(members.pop("standin.json"))
+        arrays = {name: np.lib.format.read_array(io.BytesIO(packed), allow_pickle=False) for name, packed in members.items()}
+        residuals = arrays.pop("residuals.npy")
+        held = {name.removeprefix("arrays/").removesuffix(".npy"): array for name, array in arrays.items()}
         return StandIn(
-            model,
-            Domain.from_dict(record["domain"]),
-            Region.from_dict(record["region"]),
-            record["target"],
-            record["price"],
-            tuple(Fidelity.from_dict(found) for found in record["fidelity"]),
-            tuple(Rival.from_dict(rival) for rival in record["rivals"]),
-            residuals,
-            record["random_state"],
+            model=_class(record["class"], classes).from_state(record["model"], held),
+            domain=Domain.from_dict(record["domain"]),
+            region=Region.from_dict(record["region"]),
+            target=record["target"],
+            price=record["price"],
+            fidelity=tuple(Fidelity.from_dict(found) for found in record["fidelity"]),
+            rivals=tuple(Rival.from_dict(rival) for rival in record["rivals"]),
+            residuals=residuals,
+            random_state=record["random_state"],
         )
-    except (KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        if isinstance(error, FormatError):
+    except Exception as error:  # what somebody made up to look like a stand-in can fail in any way
+        if isinstance(error, LocumError) and not isinstance(error, InvalidData):
             raise
         raise FormatError(f"{path} does not hold a whole stand-in: {error!r} while reading it") from error
+
+
+# ---------------------------------------------------------------------- the file
+def _member(name: str) -> zipfile.ZipInfo:
+    return zipfile.ZipInfo(name)  # dated 1980, so that equal stand-ins make equal files
+
+
+def _packed(array: NDArray[Any]) -> bytes:
+    packed = io.BytesIO()
+    np.save(packed, array, allow_pickle=False)
+    return packed.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise InvalidData(f"expected plain values in what is saved, got {type(value).__name__}")
+
+
+def _checksum(version: int, data: bytes) -> bytes:
+    return hashlib.sha256(b"%d\n" % version + data).hexdigest().encode()
+
+
+def _content(path: Any) -> bytes:
+    """What follows the first line of a saved stand-in, after all that the first line promises was found true."""
+    try:
+        with Path(path).open("rb") as file:
+            header = _HEADER.fullmatch(file.readline(_LONGEST_HEADER))
+            if header is None:
+                raise FormatError(f"{path} is not a saved stand-in; expected a file that StandIn.save wrote")
+            version = int(header[1])
+            if version > FORMAT:
+                raise FormatError(f"{path} has format {version}, this version reads up to {FORMAT}; update locum")
+            data = file.read()
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+    if _checksum(version, data) != header[2]:
+        raise FormatError(f"{path} is damaged: its content does not match its checksum; use another copy")
+    return data
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    """The parts of the archive by name. As nothing is compressed, they cannot be larger than the file."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        found = archive.infolist()
+        if any(one.compress_type != zipfile.ZIP_STORED for one in found) or sum(one.file_size for one in found) > len(data):
+            raise FormatError("expected an archive that is not compressed and no larger than its file")
+        return {one.filename: archive.read(one) for one in found}
 
 
 def _class(path: str, classes: Iterable[type]) -> Any:
     for known in classes:
         if f"{known.__module__}.{known.__qualname__}" == path:
             return known
-    module, _, name = path.rpartition(".")
-    if module.startswith("locum."):
-        import importlib
-
-        found = getattr(importlib.import_module(module), name, None)
-        if isinstance(found, type) and issubclass(found, Saves):
+    named = _CLASS.fullmatch(path)
+    if named:
+        try:
+            found = getattr(importlib.import_module(named[1]), named[2], None)
+        except ModuleNotFoundError as error:
+            raise FormatError(f"the file holds a {path}, which this version of locum does not have") from error
+        if isinstance(found, type) and issubclass(found, Saves) and f"{found.__module__}.{found.__qualname__}" == path:
             return found
-    raise FormatError(f"the file holds a {path}, which is not a class of Locum that is saved; pass it in classes= if it is yours")
+    raise FormatError(f"the file holds a {path}, which is no class of Locum that is saved; pass it in classes= if it is yours")
 
 
 def write_atomically(path: Any, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old one or the new one."""
+    """Write a file so that a reader, or a crash, sees the old one or the new one.
+
+    Raises
+    ------
+    InvalidData
+        No such folder, one that cannot be written, or a full disk.
+    """
     path = Path(path)
+    if not path.name:
+        raise InvalidData(f"expected the path of a file to write, got {str(path)!r}")
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise InvalidData(f"cannot write {path}: {error.strerror or error}; choose a folder that can be written") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-# ---------------------------------------------------------------------- source code
-def to_python(program: Program) -> str:
-    """Python source without dependencies: a function ``predict(row)`` that takes a mapping of column names to values.
-
-    A missing value is None, NaN or absent; a category that was never seen is unknown, as in `Program`.
-    """
-    levels = {c.name: list(c.levels) for c in program.columns if c.kind == "categorical"}
-    lines = [
-        "import math",
-        "",
-        f"COLUMNS = {[c.name for c in program.columns]!r}",
-        f"LEVELS = {levels!r}",
-        f"CLASSES = {None if program.classes is None else list(program.classes)!r}",
-        "",
-        "",
-        "def encode(row):",
-        "    out = []",
-        "    for name in COLUMNS:",
-        "        value = row.get(name)",
-        "        if value is None or value != value:",
-        "            out.append(None)",
-        "        elif name in LEVELS:",
-        "            out.append(LEVELS[name].index(value) if value in LEVELS[name] else -1)",
-        "        else:",
-        "            out.append(float(value))",
-        "    return out",
-        "",
-        "",
-        "def scores(x):",
-        *_python_body(program),
-        "",
-        "",
-        "def values(row):",
-        "    s = scores(encode(row))",
-        *_PYTHON_LINKS[program.link],
-        "",
-        "",
-        "def predict(row):",
-        "    v = values(row)",
-        {"value": "    return v[0]", "probability": "    return v"}.get(program.kind, "    return CLASSES[v.index(max(v))]"),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-_PYTHON_LINKS = {
-    "identity": ["    return s"],
-    "softmax": ["    e = [math.exp(v - max(s)) for v in s]", "    return [v / sum(e) for v in e]"],
-    "normalise": [
-        "    c = [max(v, 0.0) for v in s]",
-        "    return [v / sum(c) for v in c] if sum(c) > 0 else [1.0 / len(c)] * len(c)",
-    ],
-}
-
-
-def _python_body(program: Program) -> list[str]:
-    if program.body == "rules":
-        lines = []
-        for rule in program.terms:
-            lines += [f"    if {_python_test(rule)}:", f"        return {_literal(rule.value)}"]  # type: ignore[union-attr]
-        return [*lines, f"    return {_literal(program.base)}"]
-    lines = [f"    s = {_literal(program.base)}"]
-    for term in program.terms:
-        lines += [f"    v = {line}" if i == 0 else f"    {line}" for i, line in enumerate(_python_term(term))]
-        lines.append("    s = [a + b for a, b in zip(s, v)]")
-    return [*lines, "    return s"]
-
-
-def _python_test(rule: Rule) -> str:
-    tests = []
-    for condition in rule.conditions:
-        x = f"x[{condition.column}]"
-        if condition.levels is not None:
-            held = f"{x} in {list(condition.levels)!r}"
-        else:
-            low = "" if condition.low is None else f"{condition.low!r} < "
-            high = "" if condition.high is None else f" <= {condition.high!r}"
-            held = f"{low}{x}{high}" if low or high else "True"
-        tests.append(f"({x} is None or {held})" if condition.missing else f"({x} is not None and {held})")
-    return " and ".join(tests) or "True"
-
-
-def _python_term(term: Any) -> list[str]:
-    record = term.to_dict()
-    if record["kind"] == "rule":
-        return [f"{_literal(term.value)} if {_python_test(term)} else {_literal([0.0] * len(term.value))}"]
-    x, missing = f"x[{term.column}]", _literal(term.missing)
-    if record["kind"] == "linear":
-        return [f"{missing} if {x} is None else [k * ({x} - {term.center!r}) for k in {_literal(term.slope)}]"]
-    table = "[" + ", ".join(_literal(v) for v in term.values) + "]"
-    if record["kind"] == "levels":
-        return [f"{missing} if {x} is None else ({_literal(term.unknown)} if {x} < 0 else {table}[{x}])"]
-    return [f"{missing} if {x} is None else {table}[sum(e < {x} for e in {list(term.edges)!r})]"]
-
-
-def _literal(values: Any) -> str:
-    return repr([float("nan") if v != v else float(v) for v in values]).replace("nan", "math.nan")

@@ -20,8 +20,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core._content import Rows, join, split_keys, unpack
-from locum.core._file import clear_errors, close, connect, place, prepare, started
+from locum.core._content import Rows, join, opened, sealed, split_keys, unpack
+from locum.core._file import Tally, clear_errors, close, connect, place, prepare, started
 from locum.core.errors import LedgerError, NotFresh
 
 __all__ = ["Account", "Claim", "Ledger", "Purpose"]
@@ -157,7 +157,7 @@ class _Index:
         self.read["block"] = block
 
     def add_keys(self, block: int, keys: bytes) -> None:
-        new = dict(zip(split_keys(keys), count(self.first[block]), strict=False))
+        new = dict(zip(split_keys(opened(keys)), count(self.first[block]), strict=False))
         # Two answers to one row: only where a process was taken for dead and was not. The first holds.
         self.number.update(
             new if self.number.keys().isdisjoint(new) else {**new, **{k: self.number[k] for k in new if k in self.number}}
@@ -165,7 +165,7 @@ class _Index:
         self.read["keys"] = block
 
     def add_mark(self, mark: int, bits: int, numbers: bytes) -> None:
-        self.bits.values[np.frombuffer(numbers, dtype=np.int64)] |= np.uint8(bits)
+        self.bits.values[np.frombuffer(opened(numbers), dtype=np.int64)] |= np.uint8(bits)
         self.read["mark"] = mark
 
     def add_failure(self, failure: int, keys: bytes) -> None:
@@ -241,10 +241,7 @@ class Ledger:
     def close(self) -> None:
         """Write what is left to write, and let go of the file."""
         with self._lock:
-            if self._closing.alive and os.getpid() == self._pid:
-                if self._replayed:
-                    with self._writing():
-                        pass
+            if os.getpid() == self._pid:
                 self._closing()
 
     # ------------------------------------------------------------------ what users ask
@@ -266,7 +263,7 @@ class Ledger:
             paid = len(self._index.bits.values)
             failed = len(self._index.failed - self._numbers().keys()) if self._index.failed else 0
             counts = {p.value: int(np.count_nonzero(self._index.bits.values & p.bit)) for p in Purpose}
-            again = int(replayed) + self._replayed
+            again = int(replayed) + self._tally.n
         currency = (self.target or {}).get("currency", "USD")
         return Account(paid + again + failed, paid, again, failed, int(doubt) + dead, seconds, money, counts, currency)
 
@@ -377,7 +374,7 @@ class Ledger:
                 bits = self._index.bits.values[numbers]
                 if purpose is Purpose.SCORE and (bits & FITTED).any():
                     raise NotFresh("another process fitted on some of these rows in the meantime; pick other rows")
-                new = np.ascontiguousarray(numbers[bits & purpose.bit == 0], dtype=np.int64).tobytes()
+                new = sealed(np.ascontiguousarray(numbers[bits & purpose.bit == 0], dtype=np.int64).tobytes())
                 mark = connection.execute("INSERT INTO mark (bits, numbers) VALUES (?, ?)", (purpose.bit, new)).lastrowid
             self._index.add_mark(mark or 0, purpose.bit, new)
 
@@ -436,12 +433,11 @@ class Ledger:
         """Write answers, and end the claim on their rows, in one transaction; the number of the first row."""
         with self._lock:
             with self._writing() as connection:
-                blob = b"".join(keys)
                 entry = (len(keys), purpose.bit, seconds, money)
                 block = connection.execute(
                     "INSERT INTO block (n, bits, seconds, money, asked_at, session, batch, keys, answers, rows) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*entry, time.time(), self._session, batch, blob, answers, rows),
+                    (*entry, time.time(), self._session, batch, sealed(b"".join(keys)), answers, rows),
                 ).lastrowid
                 self._settle(connection, claim.id, keys)
             self._index.add_block(block or 0, *entry)
@@ -469,7 +465,7 @@ class Ledger:
     def count_replayed(self, n: int) -> None:
         """Note that `n` rows were answered from the record; written with the next transaction."""
         with self._lock:
-            self._replayed += n
+            self._tally.n += n
 
     # ------------------------------------------------------------------ claims and sessions
     def _settle(self, connection: sqlite3.Connection, claim: int, keys: Iterable[bytes]) -> None:
@@ -500,14 +496,14 @@ class Ledger:
     def _connect(self) -> None:
         self._pid = os.getpid()
         self._index = _Index()
-        self._replayed = 0
+        self._tally = Tally()
         self._version = -1
         with clear_errors(self.path):
             self._connection = connect(self.path)
             # Interpreter exit or a lost reference closes the file; a forked child leaves its parent's connection alone.
-            self._closing = weakref.finalize(self, close, self._connection, self._pid)
+            self._closing = weakref.finalize(self, close, self._connection, self._pid, self._tally)
             try:
-                self._session = prepare(self._connection, self.path)
+                self._session = self._tally.session = prepare(self._connection, self.path)
                 with self._reading():
                     pass
             except BaseException:
@@ -533,8 +529,10 @@ class Ledger:
                 version = connection.execute("PRAGMA data_version").fetchone()[0]
                 if version != self._version:
                     connection.execute("BEGIN")
-                    self._read_on(connection)
-                    connection.execute("COMMIT")
+                    try:
+                        self._read_on(connection)
+                    finally:
+                        connection.execute("COMMIT")
                     self._version = version
             yield connection
 
@@ -546,12 +544,9 @@ class Ledger:
             try:
                 self._read_on(connection)
                 yield connection
-                if self._replayed:
-                    connection.execute(
-                        "UPDATE session SET replayed = replayed + ? WHERE id = ?", (self._replayed, self._session)
-                    )
+                self._tally.write(connection)
                 connection.execute("COMMIT")
-                self._replayed = 0
+                self._tally.n = 0
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")

@@ -92,6 +92,16 @@ class Condition:
         # Where nothing is ever missing, a reader need not be told what would become of it.
         return f"{words} or missing" if self.missing and column.missing and words != "always" else words
 
+    def wrong(self, columns: Sequence[Column]) -> str | None:
+        """What keeps it from being a condition on these columns."""
+        if self.levels is None and self.low is None and self.high is None:
+            return None if 0 <= self.column < len(columns) else f"there is no column {self.column}"
+        found = _wrong_column(self.column, "numeric" if self.levels is None else "categorical", columns)
+        if found or self.levels is None:
+            return found
+        strange = [level for level in self.levels if not 0 <= level < len(columns[self.column].levels)]
+        return f"column {columns[self.column].name!r} has no level {strange[0]}" if strange else None
+
     def and_(self, other: Condition, columns: Sequence[Column]) -> Condition:
         """Both conditions on the same column as one."""
         if self.levels is not None and other.levels is not None:
@@ -149,6 +159,11 @@ class Rule:
         """What the rule adds to a sum, shape (n, k)."""
         return self.holds(Z)[:, None] * np.asarray(self.value)
 
+    def wrong(self, columns: Sequence[Column], width: int) -> str | None:
+        """What keeps it from being a rule of a program with these columns and so many numbers a value."""
+        found = next((wrong for condition in self.conditions if (wrong := condition.wrong(columns))), None)
+        return found or _wrong_width([self.value], width)
+
     def text(self, columns: Sequence[Column]) -> str:
         """The conditions in words."""
         return " and ".join(condition.text(columns) for condition in self.conditions) or "always"
@@ -176,6 +191,13 @@ class Steps:
     edges: tuple[float, ...]
     values: tuple[tuple[float, ...], ...]
     missing: tuple[float, ...]
+
+    def wrong(self, columns: Sequence[Column], width: int) -> str | None:
+        """What keeps it from being a term of a program with these columns and so many numbers a value."""
+        found = _wrong_column(self.column, "numeric", columns)
+        if len(self.values) != len(self.edges) + 1 or any(not low < high for low, high in pairwise(self.edges)):
+            found = f"expected ascending edges and one piece more, got {len(self.edges)} edges and {len(self.values)} pieces"
+        return found or _wrong_width([*self.values, self.missing], width)
 
     def contribution(self, Z: _FLOAT) -> _FLOAT:
         """What the term adds, shape (n, k)."""
@@ -214,6 +236,13 @@ class Levels:
     missing: tuple[float, ...]
     unknown: tuple[float, ...]
 
+    def wrong(self, columns: Sequence[Column], width: int) -> str | None:
+        """What keeps it from being a term of a program with these columns and so many numbers a value."""
+        found = _wrong_column(self.column, "categorical", columns)
+        if found is None and len(self.values) != len(columns[self.column].levels):
+            found = f"expected values of {len(columns[self.column].levels)} levels, got {len(self.values)}"
+        return found or _wrong_width([*self.values, self.missing, self.unknown], width)
+
     def contribution(self, Z: _FLOAT) -> _FLOAT:
         """What the term adds, shape (n, k)."""
         z = Z[:, self.column]
@@ -250,6 +279,10 @@ class Linear:
     slope: tuple[float, ...]
     center: float
     missing: tuple[float, ...]
+
+    def wrong(self, columns: Sequence[Column], width: int) -> str | None:
+        """What keeps it from being a term of a program with these columns and so many numbers a value."""
+        return _wrong_column(self.column, "numeric", columns) or _wrong_width([self.slope, self.missing], width)
 
     def contribution(self, Z: _FLOAT) -> _FLOAT:
         """What the term adds, shape (n, k)."""
@@ -343,7 +376,7 @@ class Program:
         if len(self.base) != width:
             raise InvalidData(f"expected {width} numbers a value, got {len(self.base)}")
         for position, term in enumerate(self.terms):
-            wrong = _wrong(term, self.columns, width)
+            wrong = term.wrong(self.columns, width)
             if self.body == "rules" and not isinstance(term, Rule):
                 wrong = "it is no rule"
             if wrong:
@@ -504,41 +537,15 @@ class Program:
             raise FormatError(f"this is not a program: {error!r} while reading it") from error
 
 
-def _wrong(term: Term, columns: tuple[Column, ...], width: int) -> str | None:
-    """What keeps a term from being one of a program with these columns and so many numbers a value."""
-    if isinstance(term, Rule):
-        if len(term.value) != width:
-            return f"expected {width} numbers a value, got {len(term.value)}"
-        return next((wrong for condition in term.conditions if (wrong := _wrong_condition(condition, columns))), None)
-    if not 0 <= term.column < len(columns):
-        return f"there is no column {term.column}"
-    column = columns[term.column]
-    if (column.kind == "categorical") != isinstance(term, Levels):
-        return f"column {column.name!r} is {column.kind}"
-    values = (term.slope, term.missing)
-    if isinstance(term, Steps):
-        values = (*term.values, term.missing)
-        if len(term.values) != len(term.edges) + 1 or any(not low < high for low, high in pairwise(term.edges)):
-            return f"expected ascending edges and one piece more, got {len(term.edges)} edges and {len(term.values)} pieces"
-    elif isinstance(term, Levels):
-        values = (*term.values, term.missing, term.unknown)
-        if len(term.values) != len(column.levels):
-            return f"expected values of {len(column.levels)} levels of column {column.name!r}, got {len(term.values)}"
-    wrong = [value for value in values if len(value) != width]
-    return f"expected {width} numbers a value, got {len(wrong[0])}" if wrong else None
+def _wrong_column(position: int, kind: str, columns: Sequence[Column]) -> str | None:
+    if not 0 <= position < len(columns):
+        return f"there is no column {position}"
+    column = columns[position]
+    return None if column.kind == kind else f"column {column.name!r} is {column.kind}, not {kind}"
 
 
-def _wrong_condition(condition: Condition, columns: tuple[Column, ...]) -> str | None:
-    if not 0 <= condition.column < len(columns):
-        return f"there is no column {condition.column}"
-    column = columns[condition.column]
-    if condition.levels is None:
-        bounded = condition.low is not None or condition.high is not None
-        return f"column {column.name!r} is categorical and has no bounds" if bounded and column.kind != "numeric" else None
-    if column.kind != "categorical":
-        return f"column {column.name!r} is numeric and has no levels"
-    strange = [level for level in condition.levels if not 0 <= level < len(column.levels)]
-    return f"column {column.name!r} has no level {strange[0]}" if strange else None
+def _wrong_width(values: Sequence[Sequence[float]], width: int) -> str | None:
+    return next((f"expected {width} numbers a value, got {len(value)}" for value in values if len(value) != width), None)
 
 
 def _rows(values: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:

@@ -133,11 +133,11 @@ class Region:
     def inside(self, X: Any) -> NDArray[np.bool_]:
         """Which rows lie inside, shape (n,)."""
         Z = self.domain.encode(X)
-        return np.asarray(self._in_range(Z).all(axis=1) & (self._novelty(Z) <= self.threshold))
+        return np.all(self._in_range(Z), axis=1) & (self._novelty(Z) <= self.threshold)
 
     def in_range(self, X: Any) -> NDArray[np.bool_]:
         """Which rows keep to the ranges and levels, whatever their novelty, shape (n,)."""
-        return self._in_range(self.domain.encode(X)).all(axis=1)
+        return np.all(self._in_range(self.domain.encode(X)), axis=1)
 
     def novelty(self, X: Any) -> NDArray[np.float64]:
         """Distance of each row to its fifth nearest reference row, shape (n,), in scaled units; compare with `threshold`."""

@@ -217,6 +217,7 @@ def card(
     fresh: Any,
     *,
     title: str | None = None,
+    name: str | None = None,
     frontier: tuple[dict[str, Any], ...] = (),
     data: str | None = None,
     measures: Any = (),
@@ -230,6 +231,8 @@ def card(
     fresh : rows that never fitted or tuned
         Asked, where they were not yet. What `standin` was already measured on, where it was.
     title : str or None, default=None
+    name : str or None, default=None
+        What the stand-in is called; its class in words where None.
     frontier : tuple of dict, default=()
         As `locum.explain.Frontier.rows` gives it.
     data : str or None, default=None
@@ -249,7 +252,7 @@ def card(
     truth, said = target.query(fresh, "score"), standin.predict(fresh, outside="ignore")
     program = standin.program
     kind = type(standin.model)
-    about: dict[str, Any] = {"name": name_of(standin.model), "class": f"{kind.__module__}.{kind.__name__}"}
+    about: dict[str, Any] = {"name": name or name_of(standin.model), "class": f"{kind.__module__}.{kind.__name__}"}
     if program is not None:
         used = [program.columns[j].name for j in program.used]
         about |= {"statements": program.statements, "conditions": program.conditions, "used": used}

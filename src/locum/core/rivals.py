@@ -132,6 +132,18 @@ def grown_rules(
     """A greedy tree of few leaves as rules, each answering with the mean of its rows; without a split, one that always holds.
 
     The levels of a categorical column are ordered by their mean answer, which finds the best split of one answer exactly.
+
+    Parameters
+    ----------
+    domain : Domain
+    Z : ndarray of shape (n, d)
+        Encoded rows.
+    Y : ndarray of shape (n, k)
+    weights : ndarray of shape (n,)
+    leaves : int
+        Most rules.
+    min_rows : int, default=1
+        Least rows of a rule.
     """
     from sklearn.tree import DecisionTreeRegressor
 
@@ -212,7 +224,19 @@ class Standardised:
 
 
 def linear_program(domain: Domain, Z: _FLOAT, Y: _FLOAT, weights: _FLOAT, classes: Any) -> Program:
-    """Ridge regression, or multinomial logistic regression on soft labels, of all columns, as a sum of terms."""
+    """Ridge regression, or multinomial logistic regression on soft labels, of all columns, as a sum of terms.
+
+    Parameters
+    ----------
+    domain : Domain
+    Z : ndarray of shape (n, d)
+        Encoded rows; 4,000 of them, picked at random, where there are more.
+    Y : ndarray of shape (n, k)
+        A value, or probabilities of the classes.
+    weights : ndarray of shape (n,)
+    classes : sequence or None
+        Labels in the order of the probabilities; None for values.
+    """
     if len(Z) > _MOST_ROWS:
         picked = np.random.default_rng(0).choice(len(Z), _MOST_ROWS, replace=False)
         Z, Y, weights = Z[picked], Y[picked], weights[picked]

@@ -28,7 +28,7 @@ from locum.core.target import Budget, Target
 
 __all__ = [
     "AskTell", "Asked", "ChoosesQueries", "Predicts", "Readable", "Saves", "StandIn", "Training",
-    "ask_for", "fit", "prepared", "score",
+    "ask_all", "ask_for", "fit", "prepared", "score",
 ]  # fmt: skip
 
 _FEWEST_ROWS = 2
@@ -487,7 +487,23 @@ class _RandomRows(AskTell):
 
 
 def ask_all(queries: AskTell, asking: Target, domain: Domain) -> tuple[int, BudgetExhausted | None]:
-    """Ask until nothing is wanted any more: how many rows were answered, and what ended it early, if a budget did."""
+    """Ask until nothing is wanted any more.
+
+    Parameters
+    ----------
+    queries : AskTell
+        Told what is answered.
+    asking : Target
+    domain : Domain
+        Of the rows that `queries` asks.
+
+    Returns
+    -------
+    told : int
+        How many rows were answered.
+    stopped : BudgetExhausted or None
+        What ended it early, if a budget did.
+    """
     told = 0
     while len(rows := queries.ask()):
         try:
@@ -505,7 +521,20 @@ def ask_all(queries: AskTell, asking: Target, domain: Domain) -> tuple[int, Budg
 
 
 def prepared(standin: Any, domain: Domain, target: Target) -> Any:
-    """A clone that knows the domain and the classes, where it has settings for them and they were left open."""
+    """A clone that knows the domain and the classes.
+
+    Parameters
+    ----------
+    standin : estimator
+    domain : Domain
+    target : Target
+        Its classes, once they are known.
+
+    Returns
+    -------
+    estimator
+        Not fitted; settings that it lacks, or that were not left open, stay as they are.
+    """
     from sklearn.base import clone
 
     model = clone(standin)

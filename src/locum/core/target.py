@@ -321,6 +321,9 @@ class Target:
             k = min(k, *(meter.room(asked, self.ledger, self._price) for meter in self._meters))
             # What was paid counts, though the time should have ended before it; so it is free from now on.
             counted = (asked.numbers >= 0) & (paid | (np.arange(len(paid)) < k))
+            for meter in self._meters:
+                if meter.failed:
+                    meter.failed.difference_update(asked.keys[i] for i in np.flatnonzero(counted).tolist())
             replayed = [meter.count(asked.numbers[counted], paid[counted], purpose, self.ledger) for meter in self._meters]
             self.ledger.count_replayed(replayed[0])
         return k
@@ -406,8 +409,8 @@ class Target:
         # Those that failed, and those that were not even asked because of it.
         lost = asked.numbers < 0
         rows = np.flatnonzero(lost if asked.inverse is None else lost[asked.inverse])
-        late = [outcome for outcome in errors if isinstance(outcome.error, TimeoutError)]
-        error = (late if len(late) == len(errors) else [o for o in errors if o not in late])[0].error
+        found = [outcome.error for outcome in errors]
+        error = next((error for error in found if not isinstance(error, TimeoutError)), found[0])
         message = (
             f"{_what_failed(self.name, error)}; {len(rows)} of the {asked.rows.n} rows asked have no answer, the first is row "
             f"{rows[0]}; what was answered is in the ledger, so asking again costs only the rest"

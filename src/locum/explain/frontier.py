@@ -186,6 +186,8 @@ class Frontier:
 
     def card(self, standin: StandIn, target: Target, **settings: Any) -> Card:
         """The card of one of the stand-ins, with the frontier on it; settings are those of `locum.card`."""
+        names = {id(p.standin): p.name for p in self.points}
+        settings = {"name": names.get(id(standin)), **settings}
         return card(standin, target, self.fresh, frontier=self.rows(standin), **settings)
 
     def to_dict(self) -> dict[str, Any]:

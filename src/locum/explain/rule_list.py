@@ -98,7 +98,7 @@ def _fit(
         )
     search = RuleSearch(
         domain.columns, Z, Y, weights, max_conditions=settings.max_conditions, max_bins=settings.max_bins,
-        least=(L:=max(settings.min_share, LEAST/len(np.unique(Z,axis=0))) * weights.sum()), bound=BOUND * L,
+        least=(L:=max(settings.min_share, LEAST/len(np.unique(Z,axis=0))) * weights.sum()), bound=BOUND * (1.0 if labels is not None else float(os.environ.get('RU','0.1'))*float(np.average((Y-np.average(Y,axis=0,weights=weights))**2,axis=0,weights=weights)[0])),
     )
     learner = _Learner(search, Y, weights, labels)
     best = learner.grown(settings.max_rules - 1)

@@ -25,12 +25,14 @@ from locum.core.target import Target
 from locum.targets._files import need
 from locum.targets._rows import check_columns, column_names, named_columns
 
-__all__ = ["EndpointError", "from_http"]
+__all__ = ["from_http", "EndpointError", "EndpointTimeout"]
 
 _LATER = frozenset({408, 425, 429})  # and all from 500 on: the same request may do better
 _OF_ROWS = frozenset({400, 413, 422})  # these rows are refused, others may not be
 _REDIRECTS = 5
 _EXCERPT = 200  # first characters of a body, in errors
+_BEGINNING = 1 << 16  # bytes read of a body for them, so that what must not be shown is seen whole
+_PLAIN_HEADERS = {"content-type": "application/json", "accept": "application/json"}
 
 
 class EndpointError(Exception):
@@ -46,6 +48,10 @@ class EndpointError(Exception):
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class EndpointTimeout(EndpointError, TimeoutError):
+    """An endpoint that did not answer in time."""
 
 
 def from_http(
@@ -179,9 +185,8 @@ class Endpoint:
         try:
             return self.decode(said)
         except Exception as error:
-            raise Malformed(
-                f"decode= raised {type(error).__name__}: {error}, given {self._excerpt(json.dumps(said))}"
-            ) from error
+            told = f"decode= raised {type(error).__name__}: {self._redacted(str(error))}"
+            raise Malformed(f"{told}, given {self._excerpt(json.dumps(said))}") from error
 
     def check(self, X: Any) -> None:
         """Refuse rows that JSON cannot hold, or with other columns."""
@@ -263,7 +268,7 @@ class Endpoint:
         data = b""
         for piece in response.iter_bytes():
             data += piece
-            if len(data) > 4 * _EXCERPT or time.monotonic() > deadline:
+            if len(data) > _BEGINNING or time.monotonic() > deadline:
                 break
         return data.decode("utf-8", "replace")
 
@@ -280,15 +285,17 @@ class Endpoint:
 
     def _excerpt(self, text: str) -> str:
         """The beginning of a text on one line, without anything that was sent as a header."""
-        secrets = {part for value in self.headers.values() for part in (value, *value.split()) if len(part) > 3}
-        for secret in sorted(secrets - {"application/json"}, key=len, reverse=True):
-            text = text.replace(secret, "[redacted]")
+        text = self._redacted(text)
         line = "".join(letter if letter.isprintable() else " " for letter in text[:_EXCERPT]).strip()
         return repr(line + ("..." if len(text) > _EXCERPT else ""))
 
-
-class EndpointTimeout(EndpointError, TimeoutError):
-    """An endpoint that did not answer in time."""
+    def _redacted(self, text: str) -> str:
+        values = [value for name, value in self.headers.items() if name not in _PLAIN_HEADERS]
+        parts = {part for value in values for part in (value, *value.split()) if len(part) > 3}
+        spelt = parts | {json.dumps(part)[1:-1] for part in parts} | {part.replace("/", "\\/") for part in parts}
+        for secret in sorted(spelt, key=len, reverse=True):
+            text = text.replace(secret, "[redacted]")
+        return text
 
 
 # ---------------------------------------------------------------------- private
@@ -326,7 +333,7 @@ def _address(url: str) -> Any:
 
 
 def _headers(given: dict[str, str]) -> dict[str, str]:
-    headers = {"content-type": "application/json", "accept": "application/json"}
+    headers = dict(_PLAIN_HEADERS)
     for name, value in given.items():
         plain = isinstance(name, str) and isinstance(value, str) and (name + value).isascii() and (name + value).isprintable()
         if not plain or not name or value != value.strip():
@@ -389,7 +396,7 @@ def _answers(said: Any, n: int, output: str, shown: Callable[[str], str]) -> NDA
     wide = next((len(answer) for answer in answers if isinstance(answer, list)), 0)
     absent = [i for i, answer in enumerate(answers) if answer is None]
     text = any(isinstance(answer, str) for answer in answers)
-    if absent and (output == "class" or text or len(absent) == n):
+    if absent and (output == "class" or text):  # unlike NaN, it cannot be told row by row
         raise EndpointError(f"{len(absent)} of the {n} rows, the first at {absent[0]}, have null for an answer", math.inf)
     for i in absent:
         answers[i] = [math.nan] * wide if wide else math.nan

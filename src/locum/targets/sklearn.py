@@ -30,7 +30,15 @@ def from_sklearn(model: Any, *, method: str = "predict", **settings: Any) -> Tar
     Raises
     ------
     InvalidData
-        Not fitted, or without that method. When asked: rows with other columns than it was fitted on.
+        Not fitted, without that method, or with several outputs that are classes. When asked: rows with other columns than it
+        was fitted on, or, where scikit-learn knows that the model takes none, NaN and infinities.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> model = LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
+    >>> from_sklearn(model).query([[-3.0], [4.0]])
+    array(['no', 'yes'], dtype='<U3')
     """
     if method not in _METHODS:
         raise InvalidData(f"expected method= to be one of {', '.join(_METHODS)}, got {method!r}")
@@ -40,6 +48,8 @@ def from_sklearn(model: Any, *, method: str = "predict", **settings: Any) -> Tar
     except AttributeError as error:
         raise InvalidData(f"this {type(model).__name__} has no {method}; use method='predict'") from error
     classes = getattr(model, "classes_", None)
+    if isinstance(classes, list):
+        raise InvalidData(f"expected a model with one output, this {type(model).__name__} has {len(classes)}; ask them one by one")
     output = {"predict": "value" if classes is None else "class", "predict_proba": "probability"}.get(method, "value")
     read = {"output": output, "classes": classes if output != "value" else None, "name": _name(model)}
     return Target(answer, **{**read, "check": partial(_check_rows, model, _takes_nan(model)), **settings})

@@ -52,8 +52,8 @@ class Fitted:
         domain = self.standin.region.domain
         Z = self.standin.domain.encode(self.X)
         for j in np.flatnonzero(~domain.categorical).tolist():
-            column = domain.columns[j]
-            Z[::2, j] = column.high + 1.0 + 10 * (column.high - column.low)
+            low, high = domain.columns[j].low or 0.0, domain.columns[j].high or 0.0
+            Z[::2, j] = high + 1.0 + 10 * (high - low)
         return self.standin.domain.decode(Z)
 
     def said(self, X: Any) -> NDArray[Any]:

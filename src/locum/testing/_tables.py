@@ -115,6 +115,8 @@ def drawn(domain: Domain, n: int, seed: int = 0) -> NDArray[np.float64]:
     for j, column in enumerate(domain.columns):
         if column.kind == "categorical":
             Z[:, j] = rng.choice(np.setdiff1d(np.arange(len(column.levels)), column.unseen), n)
+        elif column.low is None or column.high is None:
+            Z[:, j] = np.nan
         else:
             Z[:, j] = rng.uniform(column.low, column.high, n)
         if column.missing:

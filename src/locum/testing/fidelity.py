@@ -216,7 +216,7 @@ def _parts(case: _Case) -> None:
 
 @_suite.check(
     "weights are repeats",
-    expected="a row of weight w to count as w copies of it, one of weight zero not at all, and the unit of weights not to matter",
+    expected="a row of weight w to count as w copies of it, and the unit of the weights not to matter",
     advice="Divide by the sum of the weights.",
 )
 def _weights(case: _Case) -> None:

@@ -70,7 +70,8 @@ def surrogate_checks(
             raise InvalidData("a stand-in is fitted already: leave out answers= and limit=")
         yield from _standins.suite.named(_standins.Fitted(thing, rows), f"the stand-in {type(thing.model).__name__}", skip)
         return
-    if not _estimators.is_model(thing):
-        raise InvalidData(f"expected an estimator in scikit-learn's manner, or a StandIn, got {type(thing).__name__}")
+    if isinstance(thing, type) or not (hasattr(thing, "get_params") and hasattr(thing, "fit")):
+        came = f"the class {thing.__name__} itself" if isinstance(thing, type) else type(thing).__name__
+        raise InvalidData(f"expected an estimator in scikit-learn's manner, or a StandIn, got {came}")
     learner = _estimators.Learner.of(thing, rows, answers, limit)
     yield from _estimators.suite.named(learner, type(thing).__name__, skip)

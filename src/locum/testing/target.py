@@ -120,8 +120,9 @@ def target_checks(
 ) -> Iterator[tuple[str, Callable[[], None]]]:
     """The checks of `check_target` one by one, as (name, callable), for a test a check; the parameters are its."""
     keys = Rows(rows).keys
-    if len(keys) < _LEAST_ROWS or len(set(keys)) < len(keys):
-        raise InvalidData(f"expected at least {_LEAST_ROWS} rows, all different, got {len(keys)}, {len(set(keys))} of them different")
+    different = len(set(keys))
+    if different < max(_LEAST_ROWS, len(keys)):
+        raise InvalidData(f"expected at least {_LEAST_ROWS} rows, all different, got {len(keys)}, of which {different} differ")
     make = None if isinstance(target, Target) else target
     made = target if isinstance(target, Target) else target()
     if not isinstance(made, Target):
@@ -140,7 +141,7 @@ def _one_answer_a_row(case: _Case) -> None:
     need(len(answers) == case.n, f"{len(answers)} answers for {case.n} rows")
     if output == "class":
         need(answers.ndim == 1, f"labels of shape {answers.shape}")
-        need(np.isin(answers, case.target.classes).all(), "labels that are not among its classes")
+        need(np.isin(answers, np.asarray(case.target.classes)).all(), "labels that are not among its classes")
     elif output == "probability":
         need(np.allclose(answers.sum(axis=1), 1, atol=1e-3), f"rows that sum to {answers.sum(axis=1).min():g}")
 
