@@ -49,7 +49,7 @@ from locum.targets import from_sklearn
 HERE = Path(__file__).parent
 PEERS_PYTHON = HERE.parents[1] / ".venv-peers" / "bin" / "python"
 DATA = ("grid_stability", "satellite", "fatal_accidents")
-MOST_ROWS = 20_000  # of a table, so that the largest do not take all the time
+MOST_ROWS = 10_000  # of a table, so that the largest do not take all the time
 SEARCHED = 8  # settings tried for each black box, on a table's first split
 SEARCH_ROWS = 3000
 BOOTSTRAPS = 4000
@@ -106,10 +106,17 @@ class Setting:
                 parts += [np.isnan(Z[:, [j]]).astype(float)] if column.missing else []
         return np.hstack(parts)
 
-    def some(self, n: int) -> Any:
-        """At most n rows to ask, at random, the same for the same seed."""
+    def some(self, n: int) -> tuple[Any, int]:
+        """Rows to ask at random, as many as bring n different ones, and how many different ones those are.
+
+        A row that comes again costs nothing more, and says how often it occurs.
+        """
         order = np.random.default_rng([self.seed, 1]).permutation(len(self.ask))
-        return self.ask.iloc[order[:n]].reset_index(drop=True)
+        codes = np.unique(self.domain.encode(self.ask)[order], axis=0, return_inverse=True)[1].ravel()
+        new = np.zeros(len(codes), dtype=int)
+        new[np.unique(codes, return_index=True)[1]] = 1
+        kept = np.cumsum(new) <= n
+        return self.ask.iloc[order[kept]].reset_index(drop=True), int(new[kept].sum())
 
 
 # --- black boxes -----------------------------------------------------------------------------------------------------
@@ -187,16 +194,16 @@ def by_locum(family: str, size: int, budget: int, on: Setting) -> Said:
 
 def by_cart(size: int, budget: int, on: Setting) -> Said:
     """A decision tree on the black box's labels of rows drawn at random."""
-    rows = on.some(budget)
+    rows, asked = on.some(budget)
     start = time.perf_counter()
     tree = DecisionTreeClassifier(max_leaf_nodes=size, random_state=on.seed).fit(on.table(rows), on.model.predict(rows))
     seconds = time.perf_counter() - start
-    return Said(tree.predict(on.table(on.fresh)), tree.get_n_leaves(), None, len(rows), seconds)
+    return Said(tree.predict(on.table(on.fresh)), int(tree.get_n_leaves()), None, asked, seconds)
 
 
 def by_trustee(samples_size: float, size: int, budget: int, on: Setting) -> Said:
     """Trustee on recorded answers, in an environment of its own."""
-    rows = on.some(round(budget / 0.7))
+    rows, _ = on.some(round(budget / 0.7))
     settings = {"leaves": size, "samples_size": samples_size, "num_iter": 50, "num_stability_iter": 10, "seed": on.seed}
     codes = np.searchsorted(on.classes, on.model.predict(rows))
     with tempfile.TemporaryDirectory() as folder:
@@ -339,7 +346,7 @@ def main() -> int:
     parser.add_argument("--black-boxes", nargs="+", default=list(BLACK_BOXES), choices=list(BLACK_BOXES))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budgets", nargs="+", type=int, default=[300, 1000])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[8, 16])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[8])
     asked = parser.parse_args()
     if not PEERS_PYTHON.exists():
         print(f"the peers are not installed: expected {PEERS_PYTHON}; run make peers", file=sys.stderr)
@@ -351,19 +358,20 @@ def main() -> int:
     for cell in cells(asked.data, asked.black_boxes, range(asked.seeds), asked.budgets, asked.sizes, boxes):
         records.append(cell.record())
         print(line(records[-1]), file=sys.stderr, flush=True)
-    figures = {
-        "benchmark": "peers/agreement",
-        "data": asked.data,
-        "seeds": asked.seeds,
-        "budgets": asked.budgets,
-        "sizes": asked.sizes,
-        "won_undecided_lost": verdicts(records),
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    if not asked.quick:
-        HERE.joinpath("agreement").mkdir(exist_ok=True)
-        whole = {**figures, "python": platform.python_version(), "black_boxes": boxes, "cells": records}
-        (HERE / "agreement" / "result.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        figures = {
+            "benchmark": "peers/agreement",
+            "data": asked.data,
+            "seeds": asked.seeds,
+            "budgets": asked.budgets,
+            "sizes": asked.sizes,
+            "cells_measured": len(records),
+            "won_undecided_lost": verdicts(records),
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+        if not asked.quick:  # after each cell, so that a run that is stopped keeps what it measured
+            whole = {**figures, "python": platform.python_version(), "black_boxes": boxes, "cells": records}
+            HERE.joinpath("agreement").mkdir(exist_ok=True)
+            HERE.joinpath("agreement", "result.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures))
     return 0
 

@@ -51,8 +51,8 @@ def parameters(thing):
 def same_default(said, default):
     """Whether a default in words is that of the signature."""
     try:
-        literal = ast.literal_eval(said)
-    except (ValueError, SyntaxError):
+        literal = eval(compile(ast.parse(said, mode="eval"), "docstring", "eval"), {"__builtins__": {}})
+    except (NameError, SyntaxError):
         return said in (str(default), getattr(default, "__name__", None)) or (said == "empty" and len(default) == 0)
     return literal == default and isinstance(literal, bool) == isinstance(default, bool)
 

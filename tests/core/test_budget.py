@@ -99,6 +99,19 @@ def test_failed_rows_count_once():
     assert (account.asked, account.failed, account.paid) == (3, 3, 0)
 
 
+def test_a_failed_row_that_another_target_answered_counts_once(tmp_path):
+    def fails(X):
+        raise ValueError("no")
+
+    target = target_of(fails, budget=2, ledger=tmp_path / "l.db")
+    with pytest.raises(TargetError):
+        target.query(rows(1))
+    target_of(ledger=tmp_path / "l.db").query(rows(1, 2))
+    assert target.query(rows(1, 2)).tolist() == [2, 4]
+    account = target.account()
+    assert (account.asked, account.replayed, account.failed) == (2, 2, 0)
+
+
 def test_threads_together_stay_within_the_budget():
     asked = []
 
@@ -124,7 +137,7 @@ def test_threads_together_stay_within_the_budget():
 # --- money -----------------------------------------------------------------------------------------------------------
 def test_money_is_counted_to_the_row():
     target = target_of(price=0.1, budget=Budget(money=0.5))
-    with pytest.raises(BudgetExhausted, match="the budget of 0.50 of money is used up: 5 of the 9 rows"):
+    with pytest.raises(BudgetExhausted, match=r"the budget of 0.50 of money is used up: 5 of the 9 rows"):
         target.query(rows(*range(9)))
     assert target.account().money == pytest.approx(0.5)
 
@@ -140,7 +153,7 @@ def test_recorded_prices_count(tmp_path):
 
 def test_the_tightest_of_several_limits_holds():
     target = target_of(price=1.0, budget=Budget(calls=4, money=3.0))
-    with pytest.raises(BudgetExhausted, match="the budget of 4 calls, 3.00 of money") as caught:
+    with pytest.raises(BudgetExhausted, match=r"the budget of 4 calls, 3.00 of money") as caught:
         target.query(rows(*range(9)))
     assert caught.value.answered == 3
 
@@ -153,7 +166,7 @@ def slowly(X):
 
 def test_no_batch_begins_after_the_time_is_up():
     target = target_of(slowly, budget=Budget(seconds=0.05), batch_size=2)
-    with pytest.raises(BudgetExhausted, match="the budget of 0.05 s is used up: 4 of the 9 rows") as caught:
+    with pytest.raises(BudgetExhausted, match=r"the budget of 0.05 s is used up: 4 of the 9 rows") as caught:
         target.query(rows(*range(9)), "fit")
     assert caught.value.answered == 4
     assert target.ledger.rows("fit")[1].tolist() == [0, 2, 4, 6]
@@ -265,7 +278,8 @@ class Rules(RuleBasedStateMachine):
         assert len(self.target.ledger) == len(self.known)
         bits = self.target.ledger.purposes(rows(*range(13)))
         names = ["fit", "tune", "score", "use"]
-        assert [{n for j, n in enumerate(names) if b >> j & 1} for b in bits] == [self.purposes.get(v, set()) for v in range(13)]
+        found = [{name for j, name in enumerate(names) if b >> j & 1} for b in bits]
+        assert found == [self.purposes.get(v, set()) for v in range(13)]
 
 
 Rules.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)

@@ -259,7 +259,9 @@ def test_rows_of_other_values_differ(X, Y):
 
 
 @quick
-@given(hnp.arrays(st.sampled_from(["f8", "f4", "i4", "i8", "U3"]), st.tuples(st.integers(1, 8), st.integers(1, 3))), st.randoms())
+@given(
+    hnp.arrays(st.sampled_from(["f8", "f4", "i4", "i8", "U3"]), st.tuples(st.integers(1, 8), st.integers(1, 3))), st.randoms()
+)
 def test_order_and_repetition_do_not_matter(X, random):
     order = list(range(len(X))) * 2
     random.shuffle(order)
@@ -346,6 +348,6 @@ def test_a_model_keeps_its_fingerprint_and_another_has_another(tmp_path):
     X = np.ones((2, 2))
     Target(scaled(2.0), ledger=path, name="scaled").query(X)
     assert Target(scaled(2.0), ledger=path, name="scaled").query(X).tolist() == [2.0, 2.0]
-    with pytest.raises(LedgerError, match="belongs to a target 'scaled' with fingerprint .* it computes something else"):
+    with pytest.raises(LedgerError, match=r"belongs to a target 'scaled' with fingerprint .* it computes something else"):
         Target(scaled(3.0), ledger=path, name="scaled")
     assert Target(scaled(3.0), ledger=tmp_path / "other.db", name="scaled").query(X).tolist() == [3.0, 3.0]

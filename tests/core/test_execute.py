@@ -256,8 +256,8 @@ def test_ray_gives_the_same_numbers_and_survives_a_task_that_dies_or_hangs(tmp_p
             late.query(X)
         assert caught.value.rows == (*range(7, 14), *range(14, 21))
         assert isinstance(caught.value.__cause__, ValueError)
+        lock = threading.Lock()
         with pytest.raises(InvalidData, match="Ray cannot send this model to its workers"):
-            lock = threading.Lock()
             target_of(lambda rows: lock and model(rows), executor="ray").query(X)
     finally:
         ray.shutdown()

@@ -54,6 +54,12 @@ def never(X):
     raise AssertionError("asked again")
 
 
+def read_all(path):
+    with Ledger(path) as ledger:
+        target_of(ledger, never).query(np.roll(FILLED, 1, axis=0))
+        ledger.rows()
+
+
 # --- what it tells ---------------------------------------------------------------------------------------------------
 def test_a_ledger_remembers_across_openings(filled):
     with Ledger(filled) as ledger:
@@ -184,7 +190,7 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path, where, message):
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder here that not even root can write")
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_paid():
     calls = []
-    with pytest.raises(LedgerError, match="cannot use the ledger /proc/self/ledger.db: it cannot be written there; choose a folder"):
+    with pytest.raises(LedgerError, match=r"cannot use the ledger /proc/self/ledger.db: it cannot be written there"):
         target_of("/proc/self/ledger.db", calls.append)
     assert calls == []
 
@@ -194,7 +200,7 @@ def test_a_file_cut_short_anywhere_is_an_error_or_holds_all_it_says(filled, tmp_
     cut = tmp_path / "cut.db"
     for size in [1, 50, 99, 100, 101, *range(4096, len(whole), 4096), len(whole) - 1]:
         cut.write_bytes(whole[:size])
-        with pytest.raises(LedgerError, match="cut short|is not a ledger"):
+        with pytest.raises(LedgerError, match=r"cut short|is not a ledger"):
             Ledger(cut)
 
 
@@ -213,9 +219,7 @@ def test_one_changed_byte_is_an_error_before_anything_is_paid(filled, table):
             content[whole.index(blob) + position] ^= 4
             filled.write_bytes(content)
             with pytest.raises(LedgerError, match="does not match its checksum, so the ledger is damaged; restore it from"):
-                with Ledger(filled) as ledger:
-                    target_of(ledger, never).query(np.roll(FILLED, 1, axis=0))
-                    ledger.rows()
+                read_all(filled)
 
 
 def test_damage_anywhere_is_an_error_or_changes_no_number(filled):
@@ -325,7 +329,7 @@ def test_rows_being_asked_when_a_process_died_are_in_doubt_and_asked_again(path)
     assert ledger.account().in_doubt == 2
     careful = target_of(ledger, never, in_doubt="refuse")
     assert careful.query(rows(0, 1, 2, 3)).tolist() == [0, 2, 4, 6]
-    with pytest.raises(LedgerError, match="2 of these rows were being asked when a process died .*; check the bill, then ask again"):
+    with pytest.raises(LedgerError, match=r"2 of these rows were being asked when a process died .*; check the bill"):
         careful.query(rows(*range(8)))
     target = target_of(ledger)
     assert target.query(rows(*range(8)), "use").tolist() == [2 * i for i in range(8)]
@@ -343,7 +347,8 @@ def test_while_another_process_asks_rows_to_fit_they_cannot_score(path, tmp_path
             while not os.path.exists(sys.argv[3]):
                 time.sleep(0.002)
             return 2 * X[:, 0]
-        Target(answer, name="model", output="value", fingerprint="model", ledger=sys.argv[1]).query(np.arange(3.0)[:, None], "fit")
+        target = Target(answer, name="model", output="value", fingerprint="model", ledger=sys.argv[1])
+        target.query(np.arange(3.0)[:, None], "fit")
     """
     begun, end = tmp_path / "begun", tmp_path / "end"
     with python(code, path, begun, end) as process:

@@ -113,10 +113,12 @@ def test_a_planted_split_is_found_and_read():
     assert (split.answers(Z, "class") == y).all()
     assert split.program.used == (1,)
     assert split.program.statements == 2
-    assert "b > 0.5" in split.program.text()
-    assert "or missing" in split.program.text()
+    assert [(c.low, c.high) for rule in split.program.terms for c in rule.conditions] == [
+        (None, pytest.approx(0.5, abs=0.02)), (pytest.approx(0.5, abs=0.02), None),
+    ]  # fmt: skip
+    assert "or missing THEN yes (1)" in split.program.text()
     by_colour = np.where(np.isin(Z[:, 2], [0, 3]), 1.0, -1.0)
-    assert made(domain, Z, by_colour)["one split"].program.text().startswith("IF colour is one of blue, red THEN 1")
+    assert "IF colour is one of blue, red THEN 1" in made(domain, Z, by_colour)["one split"].program.text()
 
 
 def test_an_unknown_category_gets_the_mean():
@@ -184,7 +186,7 @@ def test_planted_log_odds_come_back(soft):
     linear = made(domain, Z, y, classes=["no", "yes"])["linear model"]
     found = [term.slope[1] - term.slope[0] for term in linear.program.terms]
     assert found == pytest.approx([1.5, 0, -1], abs=0.05 if soft else 0.2)
-    np.testing.assert_allclose(linear.answers(Z, "probability")[:, 1], p, atol=0.03 if soft else 0.08)
+    np.testing.assert_allclose(linear.answers(Z, "probability")[:, 1], p, atol=0.03 if soft else 0.12)
 
 
 def test_three_classes():
@@ -207,14 +209,20 @@ def test_a_class_that_does_not_occur_is_never_named():
     assert all(set(rival.answers(Z, "class")) == {"no"} for rival in one.values())
 
 
-def test_one_wild_value_moves_the_linear_model_little():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=500)
-    x[0] = 1e9
-    Z, y = x[:, None], np.append(-1000.0, 2 * x[1:])
-    said = Standardised(Domain.of(Z), Z)(Z)
-    assert np.abs(said).max() <= 8
-    assert np.isfinite(made(Domain.of(Z), Z, y)["linear model"].answers(Z, "value")).all()
+def test_a_column_that_is_constant_up_to_rounding_says_nothing():
+    Z = np.column_stack([np.full(30, 0.1), np.random.default_rng(0).normal(size=30)])
+    assert Z[:, 0].std() > 0
+    domain = Domain.of(Z, fixed=[0])
+    said = made(domain, Z, Z[:, 1])["linear model"].answers(Z + np.array([0.5, 0.0]), "value")
+    np.testing.assert_allclose(said, Z[:, 1], atol=0.01)
+
+
+def test_wild_values_are_clipped_where_the_linear_model_learns():
+    Z = np.append(np.random.default_rng(0).normal(size=500), 1e9)[:, None]
+    table = Standardised(Domain.of(Z), Z)
+    assert np.abs(table(Z)).max() == 8
+    assert np.isnan(Z).sum() == 0
+    assert table(np.array([[np.nan]])).tolist() == [[0.0]]
 
 
 def test_large_tables_are_read_in_part():
@@ -238,7 +246,7 @@ def test_weights_are_repeats_and_order_does_not_matter(kind):
     repeated = made(domain, Z[repeats], y[repeats], None, classes)
     for name in NAMES:
         one, other = (found[name].program.values(Z) for found in (weighted, repeated))
-        np.testing.assert_allclose(one, other, atol=2e-3 if name == "linear model" else 1e-9)
+        np.testing.assert_allclose(one, other, atol=1e-4 if name == "linear model" else 1e-9)
 
 
 def test_answers_of_several_values_have_no_rivals():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_a_pipeline_that_takes_a_column_a_tensor(tmp_path):
         (X[:, :2].astype(object), r"rows of 3 columns"),
     ]:
         with pytest.raises(InvalidData, match=message):
-            target.query(rows)
+            from_onnx(path).query(rows)
 
 
 def test_a_network_that_torch_exported(tmp_path):
@@ -179,6 +180,17 @@ def test_it_behaves_as_a_target_must(tmp_path):
     check_target(partial(from_onnx, path), rows, refused=[rows[:, :1], np.array([["x", "y"]])])
 
 
+@contextmanager
+def workers(start):
+    """A pool of one worker, which is not waited for where it hangs."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context(start)) as pool:
+        try:
+            yield pool
+        finally:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+
+
 # ------------------------------------------------------------------ identity and pools
 def test_the_ledger_knows_the_file_by_its_content(tmp_path):
     path, ledger = linear(tmp_path / "m.onnx"), tmp_path / "answers.ledger"
@@ -216,9 +228,9 @@ def test_tensors_beside_the_file_count(tmp_path):
 def test_pools_open_the_file_themselves(tmp_path, start):
     path = linear(tmp_path / "m.onnx", weights=np.ones(50))
     rows = np.random.default_rng(0).normal(size=(400, 50))
-    from_onnx(path).query(rows)  # the session here has threads, which a forked worker lacks
-    pool = ThreadPoolExecutor(2) if start == "threads" else ProcessPoolExecutor(1, multiprocessing.get_context(start))
-    with pool:
+    for i in range(4):  # the sessions here have threads, which a forked worker lacks
+        from_onnx(linear(tmp_path / f"{i}.onnx", weights=np.ones(50))).query(rows)
+    with ThreadPoolExecutor(2) if start == "threads" else workers(start) as pool:
         target = from_onnx(path, executor=pool, batch_size=100, timeout=60)
         np.testing.assert_allclose(target.query(rows), rows.sum(axis=1), rtol=1e-4, atol=1e-4)
 

@@ -77,7 +77,7 @@ def test_a_model_that_was_saved_and_loaded_is_the_same_to_a_ledger(forest, tmp_p
     other = RandomForestClassifier(10, random_state=1).fit(X, Y)
     with pytest.raises(LedgerError, match="it computes something else"):
         from_sklearn(other, ledger=tmp_path / "l.db")
-    with pytest.raises(LedgerError, match="this one's is 'probability'|it computes something else"):
+    with pytest.raises(LedgerError, match=r"this one's is 'probability'|it computes something else"):
         from_sklearn(forest, method="predict_proba", ledger=tmp_path / "l.db")
 
 
@@ -98,8 +98,8 @@ def test_a_model_without_a_fit_needs_none():
         (make_pipeline(StandardScaler(), LogisticRegression()), {}, "this Pipeline is not fitted; fit it first"),
         (LogisticRegression, {}, "expected a fitted predictor, got the class LogisticRegression itself"),
         (Bare(), {"method": "predict_proba"}, "this Bare has no predict_proba; use method='predict'"),
-        (Bare(), {"method": "transform"}, "expected method= to be one of predict, predict_proba, decision_function, got 'trans"),
-        (DecisionTreeClassifier().fit(X, np.column_stack([Y, Y])), {}, "expected a model with one output, this .* has 2; ask them"),
+        (Bare(), {"method": "transform"}, "expected method= to be one of predict, predict_proba, decision_function"),
+        (DecisionTreeClassifier().fit(X, np.column_stack([Y, Y])), {}, "expected a model with one output, this .* has 2"),
     ],
 )
 def test_models_that_cannot_be_asked_are_refused(model, settings, message):
@@ -110,7 +110,7 @@ def test_models_that_cannot_be_asked_are_refused(model, settings, message):
 @pytest.mark.parametrize(
     ("fitted_on", "rows", "message"),
     [
-        (FRAME, FRAME[["b", "a", "c"]], "fitted on the columns 'a', 'b', 'c', and got 'b', 'a', 'c'; give it the same, in order"),
+        (FRAME, FRAME[["b", "a", "c"]], "fitted on the columns 'a', 'b', 'c', and got 'b', 'a', 'c'; give it the same"),
         (FRAME, FRAME[["a", "b"]], "fitted on the columns 'a', 'b', 'c', and got 'a', 'b'; give it the same"),
         (FRAME, FRAME.assign(d=1.0), "fitted on the columns 'a', 'b', 'c', and got 'a', 'b', 'c', 'd'; give it the same"),
         (FRAME, X, "fitted on a frame with the columns 'a', 'b', 'c', and got rows without names; give it a frame"),
@@ -167,7 +167,7 @@ def test_models_from_files(forest, tmp_path):
     skops.dump(forest, tmp_path / "forest.skops")
     joblib.dump(forest, tmp_path / "forest.joblib")
     np.testing.assert_array_equal(load_model(tmp_path / "line.skops").predict(X), line.predict(X))
-    with pytest.raises(InvalidData, match=r"sklearn.tree._tree.Tree; find out what they do, then load it with load_model\(path, tru"):
+    with pytest.raises(InvalidData, match=r"sklearn.tree._tree.Tree; find out what they do, then load it with load_model"):
         load_model(tmp_path / "forest.skops")
     trees = load_model(tmp_path / "forest.skops", trusted=["sklearn.tree._tree.Tree"])
     for model in (trees, load_model(tmp_path / "forest.joblib", trust_pickle=True)):
@@ -188,7 +188,7 @@ def test_files_that_are_not_trusted_are_refused_unread(forest, tmp_path):
             return (open, (str(hurt), "w"))
 
     (tmp_path / "bomb.pkl").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(InvalidData, match="bomb.pkl is a pickle: loading it runs whatever code it holds.*trust_pickle=True"):
+    with pytest.raises(InvalidData, match=r"bomb.pkl is a pickle: loading it runs whatever code it holds.*trust_pickle=True"):
         load_model(tmp_path / "bomb.pkl")
     assert not hurt.exists()
     skops.dump(Strange(), tmp_path / "strange.skops")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -214,6 +215,17 @@ def test_a_module_that_was_trained_on_is_refused():
     from_torch(model).query([[1.0, 3.0]])
 
 
+@contextmanager
+def workers(start):
+    """A pool of one worker, which is not waited for where it hangs."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context(start)) as pool:
+        try:
+            yield pool
+        finally:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+
+
 # ------------------------------------------------------------------ identity, pools
 def test_the_ledger_knows_the_module_by_its_content(tmp_path):
     path = tmp_path / "answers.ledger"
@@ -260,7 +272,7 @@ def test_a_process_pool_answers_too(start):
         expected = own(model)[:, 0]
     finally:
         torch.set_num_threads(threads)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(start)) as pool:
+    with workers(start) as pool:
         target = from_torch(model, dtype="float64", executor=pool, batch_size=300, timeout=60)
         np.testing.assert_allclose(target.query(X), expected, rtol=1e-10, atol=1e-12)
 

@@ -206,7 +206,8 @@ def _pandas_column(pandas: Any, dtype: str, values: NDArray[Any]) -> Any:
     if is_declared(dtype):
         return pandas.Categorical(values, **json.loads(dtype.partition(" ")[2]))
     values, held = _in_frame(dtype, values)
-    return pandas.Series(values).astype(dtype) if held else pandas.Series(values)
+    series = pandas.Series(values, dtype=object if dtype == "object" else None)
+    return series.astype(dtype) if held else series
 
 
 def _polars_column(polars: Any, dtype: str, values: NDArray[Any]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import io
 import json
 import os
@@ -45,6 +46,7 @@ _MAGIC = b"locum-standin"
 _HEADER = re.compile(_MAGIC + rb" ([1-9][0-9]{0,5}) ([0-9a-f]{64})\n")
 _CLASS = re.compile(r"(locum(?:\.[a-z]\w*)+)\.([A-Z]\w*)", re.ASCII)
 _LONGEST_HEADER = 100
+_MEMBER = re.compile(r"standin\.json|residuals\.npy|arrays/.+\.npy", re.DOTALL)
 
 
 def save(standin: StandIn, path: Any) -> None:
@@ -62,7 +64,7 @@ def save(standin: StandIn, path: Any) -> None:
         )
     record, arrays = standin.model.to_state()
     content = {
-        "class": f"{type(standin.model).__module__}.{type(standin.model).__qualname__}",
+        "class": _path(type(standin.model)),
         "model": record,
         "domain": standin.domain.to_dict(),
         "region": standin.region.to_dict(),
@@ -163,22 +165,29 @@ def _members(data: bytes) -> dict[str, bytes]:
     """The parts of the archive by name. As nothing is compressed, they cannot be larger than the file."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         found = archive.infolist()
+        strange = [one.filename for one in found if not _MEMBER.fullmatch(one.filename)]
+        if strange or len({one.filename for one in found}) < len(found):
+            raise FormatError(f"expected standin.json and arrays, each once, got {strange or [one.filename for one in found]}")
         if any(one.compress_type != zipfile.ZIP_STORED for one in found) or sum(one.file_size for one in found) > len(data):
             raise FormatError("expected an archive that is not compressed and no larger than its file")
         return {one.filename: archive.read(one) for one in found}
 
 
+def _path(type_: type) -> str:
+    return f"{type_.__module__}.{type_.__qualname__}"
+
+
 def _class(path: str, classes: Iterable[type]) -> Any:
-    for known in classes:
-        if f"{known.__module__}.{known.__qualname__}" == path:
-            return known
+    for own in classes:
+        if _path(own) == path:
+            return own
     named = _CLASS.fullmatch(path)
     if named:
         try:
             found = getattr(importlib.import_module(named[1]), named[2], None)
         except ModuleNotFoundError as error:
             raise FormatError(f"the file holds a {path}, which this version of locum does not have") from error
-        if isinstance(found, type) and issubclass(found, Saves) and f"{found.__module__}.{found.__qualname__}" == path:
+        if isinstance(found, type) and issubclass(found, Saves) and not inspect.isabstract(found) and _path(found) == path:
             return found
     raise FormatError(f"the file holds a {path}, which is no class of Locum that is saved; pass it in classes= if it is yours")
 

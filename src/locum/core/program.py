@@ -88,7 +88,7 @@ class Condition:
         else:
             words = f"{_number(self.low)} < {column.name} <= {_number(self.high)}"
         if not words:
-            return f"{column.name} is missing"
+            return f"{column.name} is missing" if self.missing else "never"
         # Where nothing is ever missing, a reader need not be told what would become of it.
         return f"{words} or missing" if self.missing and column.missing and words != "always" else words
 

@@ -196,16 +196,21 @@ class Standardised:
     domain : Domain
     Z : ndarray of shape (n, d)
         Encoded rows that say where the middle is.
+    weights : ndarray of shape (n,) or None, default=None
+        All the same where None.
     """
 
-    def __init__(self, domain: Domain, Z: _FLOAT) -> None:
+    def __init__(self, domain: Domain, Z: _FLOAT, weights: _FLOAT | None = None) -> None:
         self.domain = domain
         self.center, self.spread = np.zeros(Z.shape[1]), np.ones(Z.shape[1])
         self.holes: NDArray[np.bool_] = np.asarray(np.isnan(Z).any(axis=0))
         for j in np.flatnonzero(~domain.categorical):
-            known = Z[~np.isnan(Z[:, j]), j]
+            there = ~np.isnan(Z[:, j])
+            known, counts = Z[there, j], None if weights is None else weights[there]
             if known.size:
-                self.center[j], self.spread[j] = known.mean(), known.std() or 1.0
+                self.center[j] = np.average(known, weights=counts)
+            if known.size and known.min() < known.max():  # rounding gives a constant column a spread
+                self.spread[j] = np.sqrt(np.average((known - self.center[j]) ** 2, weights=counts))
 
     def __call__(self, Z: _FLOAT) -> _FLOAT:
         """The table, shape (n, e)."""
@@ -240,7 +245,7 @@ def linear_program(domain: Domain, Z: _FLOAT, Y: _FLOAT, weights: _FLOAT, classe
     if len(Z) > _MOST_ROWS:
         picked = np.random.default_rng(0).choice(len(Z), _MOST_ROWS, replace=False)
         Z, Y, weights = Z[picked], Y[picked], weights[picked]
-    table = Standardised(domain, Z)
+    table = Standardised(domain, Z, weights)
     X = table(Z)
     slopes, base = _ridge(X, Y, weights) if classes is None else _logistic(X, Y, weights)
     k, terms, at = Y.shape[1], list[Term](), 0
@@ -277,7 +282,7 @@ def _logistic(X: _FLOAT, Y: _FLOAT, weights: _FLOAT) -> tuple[_FLOAT, _FLOAT]:
         base[present] = 0.0
         return slopes, base
     soft = Y[row, label] * weights[row] / weights.mean()
-    model = LogisticRegression(C=1.0 / (_RIDGE * len(X)), max_iter=500, tol=1e-3).fit(X[row], label, soft)
+    model = LogisticRegression(C=1.0 / (_RIDGE * len(X)), max_iter=500, tol=1e-5).fit(X[row], label, soft)
     if len(present) == 2:  # one column of log-odds stands for both
         slopes[:, present[1]], base[present[0]], base[present[1]] = model.coef_[0], 0.0, model.intercept_[0]
     else:

@@ -16,6 +16,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from locum.core._content import Rows
+from locum.core.bounds import check_sample
 from locum.core.domain import Domain
 from locum.core.errors import BudgetExhausted, InvalidData, OutsideRegion
 from locum.core.fidelity import Fidelity
@@ -33,6 +35,8 @@ __all__ = [
 
 _FEWEST_ROWS = 2
 _TIMED_ROWS = 1000
+_READ = {"class": ("class",), "probability": ("probability", "class"), "value": ("value", "ranking")}  # kinds of measure
+_SETTINGS = ("groups", "weights", "level", "candidates", "how", "random_state")
 
 
 # ---------------------------------------------------------------------- abilities
@@ -245,16 +249,17 @@ class StandIn:
         ------
         NotFresh, TargetError, BudgetExhausted, InvalidData
         """
+        output = self.target["output"]
+        wanted, Z = _measures(measures, output), self.domain.encode(X)
+        _check_settings(settings, len(Z))
         try:
             truth = target.query(X, "score")
         except BudgetExhausted as ended:
             ended.best = self
             raise
-        wanted = [measure(one) for one in measures] or [default_measure(self.target["output"])]
-        said, output = self._answers(X), self.target["output"]
+        said = self._answers(X)
         found = tuple(_fidelity(one, truth, said, self, settings) for one in wanted)
         alone = {**settings, "candidates": 1}  # rivals are shown as they are; none was picked
-        Z = self.domain.encode(X)
         beside = tuple(
             rival.measured(*(_fidelity(one, truth, rival.answers(Z, output), self, alone) for one in wanted))
             for rival in self.rivals
@@ -264,11 +269,11 @@ class StandIn:
 
     def seconds_per_row(self, X: Any) -> float:
         """Time one answer takes, from one timed batch."""
-        Z = self.domain.encode(X)[:_TIMED_ROWS]
-        rows = self.domain.decode(Z)
+        n = min(_TIMED_ROWS, len(self.domain.encode(X)))
+        rows = Rows(X).take(np.arange(n))
         start = time.perf_counter()
         self._answers(rows)
-        return (time.perf_counter() - start) / len(Z)
+        return (time.perf_counter() - start) / n
 
     def save(self, path: Any) -> None:
         """Write the stand-in to one file; `locum.load` reads it back."""
@@ -537,10 +542,47 @@ def prepared(standin: Any, domain: Domain, target: Target) -> Any:
     """
     from sklearn.base import clone
 
+    _check_output(standin, target.output)
     model = clone(standin)
     wanted = {"domain": domain, "classes": target.classes}
     settings = model.get_params(deep=False)
     return model.set_params(**{k: v for k, v in wanted.items() if k in settings and settings[k] is None and v is not None})
+
+
+def _check_output(standin: Any, output: str | None) -> None:
+    """See that a model learns what a target answers, where that is known already."""
+    from sklearn.base import is_classifier, is_regressor
+
+    name, learns = type(standin).__name__, "classes" if is_classifier(standin) else "values" if is_regressor(standin) else None
+    if output == "value" and learns == "classes":
+        raise InvalidData(f"{name} is a classifier, and the target answers with values: expected a regressor")
+    if output in ("class", "probability") and learns == "values":
+        raise InvalidData(f"{name} is a regressor, and the target answers with classes: expected a classifier")
+    if output == "probability" and learns == "classes" and not isinstance(standin, Predicts):
+        raise InvalidData(
+            f"{name} learns from labels, and the target answers with probabilities: make the target of labels "
+            "(method='predict'), or take a classifier that is a locum.core.surrogate.Predicts, as those of locum.explain are"
+        )
+
+
+def _measures(wanted: Any, output: str) -> list[Measure]:
+    """The measures of these names, all of them for such answers."""
+    found = [measure(one) for one in wanted] or [default_measure(output)]
+    for one in found:
+        if one.kind not in _READ[output]:
+            raise InvalidData(
+                f"{one.name} is a measure of kind {one.kind!r}, and this target answers with kind {output!r}: expected one of "
+                f"kind {' or '.join(map(repr, _READ[output]))}, such as {default_measure(output).name!r}"
+            )
+    return found
+
+
+def _check_settings(settings: dict[str, Any], n: int) -> None:
+    """See that a fidelity can be measured so on `n` rows."""
+    strange = sorted(set(settings) - set(_SETTINGS))
+    if strange:
+        raise InvalidData(f"expected settings among {', '.join(_SETTINGS)}, got {', '.join(strange)}")
+    check_sample(n, settings.get("weights"), settings.get("groups"), settings.get("level", 0.95))
 
 
 def _fidelity(one: Measure, truth: Any, said: Any, standin: StandIn, settings: dict[str, Any]) -> Fidelity:

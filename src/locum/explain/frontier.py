@@ -16,6 +16,7 @@ import numpy as np
 from locum.core.domain import Domain
 from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
+from locum.core.measures import measure as find_measure
 from locum.core.report import Card, card
 from locum.core.surrogate import Asked, Readable, StandIn, Training, ask_for, prepared
 from locum.core.target import Budget, Target
@@ -252,13 +253,14 @@ def frontier(
     domain = domain or target.domain or Domain.of(data)
     if fresh is None:
         data, fresh = held_out(domain, data, random_state=random_state)
-    sizes = sorted(set(sizes))
+    sizes, families = sorted(set(sizes)), _named(families)
     if not sizes or sizes[0] < 1:
         raise InvalidData(f"expected sizes= of one or more, got {sizes}")
+    measures = () if measure is None else (find_measure(measure),)
     report = progress or (lambda done, all_, what: None)
     # The fresh rows go first: a frontier that cannot be measured is not worth its queries. They tell the kind of answer too.
     target.query(fresh, "score")
-    chosen = _families(target, families)
+    chosen = _families(families, target.output)
     total = 2 + len(chosen) * len(sizes)
     report(1, total, "asked the fresh rows")
     lead = next(iter(chosen.values()))
@@ -270,7 +272,6 @@ def frontier(
         points.append(Point(name, standin))
         report(2 + len(points), total, f"{name} of {size}")
     points = _distinct(points)
-    measures = () if measure is None else (measure,)
     measured = [
         Point(p.name, p.standin.check(target, fresh, measures=measures, candidates=len(points), random_state=random_state))
         for p in points
@@ -283,12 +284,28 @@ def held_out(
 ) -> tuple[Any, Any]:
     """Split rows in two at random: those that may fit, and fresh ones; equal rows stay together, so none is in both.
 
+    Parameters
+    ----------
+    domain : Domain
+    data : rows
+    share : float, default=1/3
+        Of the distinct rows, to keep apart.
+    most : int, default=2000
+        Rows to keep apart.
+    random_state : int, default=0
+
     Returns
     -------
     data, fresh : rows in the domain's container
+
+    Raises
+    ------
+    InvalidData
+        Fewer than four distinct rows.
     """
     Z = domain.encode(data)
-    _, group = np.unique(Z, axis=0, return_inverse=True)
+    # To NumPy no NaN is equal to another, and infinity does not occur.
+    _, group = np.unique(np.where(np.isnan(Z), np.inf, Z), axis=0, return_inverse=True)
     group = group.reshape(-1)
     count = int(group.max()) + 1
     if count < 4:
@@ -300,15 +317,20 @@ def held_out(
     return domain.decode(Z[~kept]), domain.decode(Z[np.sort(first[picked])])
 
 
-def _families(target: Target, families: Iterable[str] | Mapping[str, Family] | None) -> dict[str, Family]:
-    if isinstance(families, Mapping):
-        return dict(families)
-    known = _REGRESSORS if target.output == "value" else _CLASSIFIERS
-    wanted = list(known) if families is None else list(families)
-    strange = [name for name in wanted if name not in known]
-    if strange or not wanted:
-        raise InvalidData(f"expected families= among {', '.join(map(repr, known))}, got {wanted}")
-    return {name: known[name] for name in wanted}
+def _named(families: Iterable[str] | Mapping[str, Family] | None) -> list[str] | dict[str, Family]:
+    """Names that are known, all where there are none; or families of one's own."""
+    found = dict(families) if isinstance(families, Mapping) else list(_CLASSIFIERS if families is None else families)
+    strange = [name for name in found if name not in _CLASSIFIERS] if isinstance(found, list) else []
+    if strange or not found:
+        raise InvalidData(f"expected families= among {', '.join(map(repr, _CLASSIFIERS))}, got {list(found)}")
+    return found
+
+
+def _families(families: list[str] | dict[str, Family], output: str | None) -> dict[str, Family]:
+    if isinstance(families, dict):
+        return families
+    known = _REGRESSORS if output == "value" else _CLASSIFIERS
+    return {name: known[name] for name in families}
 
 
 def _fitted(

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import xxhash
 
 from locum.core.errors import InvalidData, MissingExtra
 
-__all__ = ["check_unchanged", "digest", "found", "in_worker", "need", "one_thread_in_workers"]
+__all__ = ["check_unchanged", "digest", "found", "in_worker", "need", "one_thread_in_workers", "opened_here"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_OPEN = 4  # models that stay open in a process
 
 
 def need(module: str, what: str, extra: str) -> Any:
@@ -65,6 +71,24 @@ def check_unchanged(content: str, *paths: Path) -> None:
         raise InvalidData(f"the model {gone[0]} is gone; workers of a pool read it themselves")
     if digest(*paths) != content:
         raise InvalidData(f"the model {paths[0]} is another one than when the target was made; make a new target")
+
+
+def opened_here(opening: Callable[P, T]) -> Callable[P, T]:
+    """Open each thing once in every process, and remember the last few.
+
+    What a forked process inherits is of no use to it, since the threads behind it are gone; nor may it be let go of there,
+    since that would wait for those threads. So every process has a memory of its own.
+    """
+    memories: dict[int, Callable[P, T]] = {}
+
+    @wraps(opening)
+    def opened(*thing: P.args, **named: P.kwargs) -> T:
+        process = os.getpid()
+        if process not in memories:
+            memories[process] = lru_cache(maxsize=_OPEN)(opening)
+        return memories[process](*thing, **named)
+
+    return opened
 
 
 def in_worker() -> bool:

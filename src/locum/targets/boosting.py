@@ -7,7 +7,6 @@ import math
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from locum.core.errors import InvalidData
 from locum.core.target import Target
-from locum.targets._files import check_unchanged, digest, found, need, one_thread_in_workers
+from locum.targets._files import check_unchanged, digest, found, need, one_thread_in_workers, opened_here
 from locum.targets._rows import as_numbers, check_columns, column_names
 from locum.targets._scores import check_link, read_scores
 
@@ -62,7 +61,7 @@ def from_boosting(
     if output not in ("auto", "value", "probability", "class"):
         raise InvalidData(f"expected output= to be 'auto', 'value', 'probability' or 'class', got {output!r}")
     opened = _opened_from(model)
-    facts = opened.booster()[1]
+    facts = _booster(opened)[1]
     chosen = facts.output if output == "auto" else output
     check_link(link, chosen)
     names = None if classes is None else np.asarray(classes)
@@ -213,20 +212,17 @@ _FILES = {".json": "xgboost", ".ubj": "xgboost", ".txt": "lightgbm"}
 
 @dataclass(frozen=True)
 class _Opened:
-    """A model and how to read it; each process reads it once."""
+    """A model and how to read it."""
 
     library: str
     source: Path | bytes = field(repr=False)
     content: str
     name: str
 
-    def booster(self) -> tuple[Any, _Facts]:
-        return _booster(self, os.getpid())
 
-
-@lru_cache(maxsize=4)
-def _booster(opened: _Opened, process: int) -> tuple[Any, _Facts]:
-    """A booster that was read in this very process: a forked one lacks the threads of its parent's."""
+@opened_here
+def _booster(opened: _Opened) -> tuple[Any, _Facts]:
+    """The booster, and what it says of itself."""
     source = opened.source
     if isinstance(source, Path):
         check_unchanged(opened.content, source)
@@ -250,7 +246,7 @@ class Boosted:
 
     def __call__(self, X: Any) -> NDArray[Any]:
         with one_thread_in_workers():
-            booster, facts = self.opened.booster()
+            booster, facts = _booster(self.opened)
             said = _LIBRARIES[self.opened.library].predict(booster, facts, X)
         if self.output == "class" and facts.output == "class":
             said = said.astype(np.int64)
@@ -258,7 +254,7 @@ class Boosted:
 
     def check(self, X: Any) -> None:
         """Refuse rows that the booster cannot take."""
-        _LIBRARIES[self.opened.library].check(self.opened.booster()[1], X)
+        _LIBRARIES[self.opened.library].check(_booster(self.opened)[1], X)
 
 
 # ---------------------------------------------------------------------- private

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -22,7 +20,7 @@ from locum.core._content import fingerprint_of
 from locum.core.errors import InvalidData
 from locum.core.execute import Malformed
 from locum.core.target import Target
-from locum.targets._files import need
+from locum.targets._files import need, opened_here
 from locum.targets._rows import check_columns, column_names, named_columns
 
 __all__ = ["from_http", "EndpointError", "EndpointTimeout"]
@@ -219,7 +217,7 @@ class Endpoint:
         address = self.address
         try:
             for _ in range(_REDIRECTS + 1):
-                with _client(os.getpid()).stream(
+                with _client().stream(
                     "POST", address, content=body, headers=self.headers, timeout=self.timeout
                 ) as response:
                     if response.has_redirect_location:
@@ -299,9 +297,9 @@ class Endpoint:
 
 
 # ---------------------------------------------------------------------- private
-@lru_cache(maxsize=2)
-def _client(process: int) -> Any:
-    """The connections of this very process, shared by all endpoints; cookies are not kept."""
+@opened_here
+def _client() -> Any:
+    """The connections that all endpoints share; cookies are not kept."""
     import httpx
 
     jar = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))

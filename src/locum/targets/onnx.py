@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from locum.core.errors import InvalidData
 from locum.core.execute import Malformed
 from locum.core.target import Target
-from locum.targets._files import check_unchanged, digest, found, in_worker, need
+from locum.targets._files import check_unchanged, digest, found, in_worker, need, opened_here
 from locum.targets._rows import as_numbers, as_text, cast, check_columns, named_columns
 from locum.targets._scores import check_link, read_scores
 
@@ -93,7 +91,7 @@ def from_onnx(
     beside = _beside(graph, path.parent)
     content = digest(path, *beside)
     opened = _Opened(path, beside, content, tuple(providers), threads)
-    session = opened.session()
+    session = _session(opened)
     inputs = _inputs(session.get_inputs())
     said = _chosen(session.get_outputs(), output, output_name)
     names = _classes(graph) if classes is None else np.asarray(classes)
@@ -112,7 +110,7 @@ def from_onnx(
 
 @dataclass(frozen=True)
 class _Opened:
-    """A file and how to run it; each process opens it once."""
+    """A file and how to run it."""
 
     path: Path
     beside: tuple[Path, ...]
@@ -120,13 +118,9 @@ class _Opened:
     providers: tuple[str, ...]
     threads: int
 
-    def session(self) -> Any:
-        return _session(self, os.getpid())
 
-
-@lru_cache(maxsize=4)
-def _session(opened: _Opened, process: int) -> Any:
-    """A session that was opened in this very process: a forked one lacks the threads of its parent's."""
+@opened_here
+def _session(opened: _Opened) -> Any:
     import onnxruntime
 
     path = opened.path
@@ -162,6 +156,7 @@ class _Input:
             array = cast(as_numbers(values), self.dtype, where)
         if self.shape is None:
             return array
+        given = array.shape
         if len(self.shape) != array.ndim - 1 and array.size == len(array):  # one value a row, however it is wrapped
             array = array.reshape(len(array), *[1] * len(self.shape))
         fits = len(self.shape) == array.ndim - 1 and all(
@@ -169,7 +164,7 @@ class _Input:
         )
         if not fits:
             wanted = ", ".join(str(size) for size in ("n", *self.shape))
-            raise InvalidData(f"the model takes {self.name!r} of shape ({wanted}), got {array.shape}")
+            raise InvalidData(f"the model takes {self.name!r} of shape ({wanted}), got {given}")
         return array
 
 
@@ -202,7 +197,7 @@ class OnnxModel:
         self.output, self.link, self.classes = output, link, classes
 
     def __call__(self, X: Any) -> NDArray[Any]:
-        session, feeds = self.opened.session(), self.feeds(X)
+        session, feeds = _session(self.opened), self.feeds(X)
         m, size = len(X), self.inputs[0].batch or len(X)
         parts = [
             self._array(session.run([self.name], {name: _piece(values, start, size) for name, values in feeds.items()})[0])

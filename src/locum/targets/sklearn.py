@@ -49,7 +49,7 @@ def from_sklearn(model: Any, *, method: str = "predict", **settings: Any) -> Tar
         raise InvalidData(f"this {type(model).__name__} has no {method}; use method='predict'") from error
     classes = getattr(model, "classes_", None)
     if isinstance(classes, list):
-        raise InvalidData(f"expected a model with one output, this {type(model).__name__} has {len(classes)}; ask them one by one")
+        raise InvalidData(f"expected a model with one output, this {type(model).__name__} has {len(classes)}; take them apart")
     output = {"predict": "value" if classes is None else "class", "predict_proba": "probability"}.get(method, "value")
     read = {"output": output, "classes": classes if output != "value" else None, "name": _name(model)}
     return Target(answer, **{**read, "check": partial(_check_rows, model, _takes_nan(model)), **settings})

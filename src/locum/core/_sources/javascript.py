@@ -9,33 +9,29 @@ from locum.core.program import Condition, Levels, Linear, Program, Rule, Steps, 
 
 __all__ = ["to_javascript"]
 
-_HEAD = """\
-// A stand-in: predict(row) answers for a row, an object of column names and values; null, undefined and NaN are missing.
-"""
-_GIVEN = """
+_HEAD = "// A stand-in: predict(row) answers for a row, an object of column names and values; null and NaN are missing."
+_GIVEN = """\
 function given(row, name) {
   const value = Object.hasOwn(row, name) ? row[name] : null;
   return value === undefined || Number.isNaN(value) ? null : value;
 }
 """
-_NUMBER = """
+_NUMBER = """\
 function number(row, name) {
   const value = given(row, name);
   if (typeof value === "string") throw new TypeError(`column ${name}: expected a number, got ${value}`);
   return value === null ? null : Number(value);
 }
 """
-_CATEGORY = """
+_CATEGORY = """\
 function category(row, name, codes) {
   const value = given(row, name);
   if (value === null) return null;
   return codes.get(typeof value === "string" ? value : Number(value)) ?? -1;
 }
 """
-_ADDED = """
-const added = (a, b) => a.map((x, k) => x + b[k]);
-"""
-_PIECE = """
+_ADDED = "const added = (a, b) => a.map((x, k) => x + b[k]);"
+_PIECE = """\
 function piece(edges, x) {
   const found = edges.findIndex((edge) => x <= edge);
   return found < 0 ? edges.length : found;
@@ -76,17 +72,20 @@ def to_javascript(program: Program) -> str:
     """
     program = ready(program)
     kinds = {program.columns[j].kind for j in program.used}
-    helpers = [_GIVEN] if kinds else []
-    helpers += [_NUMBER] if "numeric" in kinds else []
-    helpers += [_CATEGORY] if "categorical" in kinds else []
-    helpers += [_ADDED] if program.body == "sum" and program.terms else []
-    helpers += [_PIECE] if any(isinstance(term, Steps) for term in program.terms) else []
-    lines = [f"const CLASSES = {quoted(list(program.classes))};"] if program.classes is not None else []
-    lines += ["", "function scores(row) {", *_inputs(program), *_body(program), "}"]
-    lines += ["", "function values(row) {", *_LINKS[program.link], "}"]
-    lines += ["", "function predict(row) {", *_PREDICT[program.kind], "}"]
-    lines += ["", f"export {{ {'CLASSES, ' if program.classes is not None else ''}predict, values }};"]
-    return _HEAD + "".join(helpers) + "\n" + "\n".join(lines) + "\n"
+    blocks = [_HEAD, *([_GIVEN] if kinds else [])]
+    blocks += [_NUMBER] if "numeric" in kinds else []
+    blocks += [_CATEGORY] if "categorical" in kinds else []
+    blocks += [_ADDED] if program.body == "sum" and program.terms else []
+    blocks += [_PIECE] if any(isinstance(term, Steps) for term in program.terms) else []
+    blocks += [f"const CLASSES = {quoted(list(program.classes))};"] if program.classes is not None else []
+    for name, body in (
+        ("scores", [*_inputs(program), *_body(program)]),
+        ("values", _LINKS[program.link]),
+        ("predict", _PREDICT[program.kind]),
+    ):
+        blocks.append("\n".join([f"function {name}(row) {{", *body, "}"]))
+    blocks.append(f"export {{ {'CLASSES, ' if program.classes is not None else ''}predict, values }};")
+    return "\n\n".join(block.rstrip() for block in blocks) + "\n"
 
 
 def _inputs(program: Program) -> Iterator[str]:

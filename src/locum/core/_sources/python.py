@@ -10,25 +10,25 @@ from locum.core.program import Condition, Levels, Linear, Program, Rule, Steps, 
 __all__ = ["to_python"]
 
 _HEAD = '"""A stand-in: predict(row) answers for a row, a mapping of column names to values; None and NaN are missing."""'
-_NUMBER = """
+_NUMBER = """\
 def number(row, name):
     value = given(row, name)
     if isinstance(value, str):
         raise TypeError(f"column {name!r}: expected a number, got {value!r}")
     return None if value is None else float(value)
 """
-_CATEGORY = """
+_CATEGORY = """\
 def category(row, name, codes):
     value = given(row, name)
     return None if value is None else codes.get(value, -1)
 """
-_GIVEN = """
+_GIVEN = """\
 def given(row, name):
     value = row.get(name)
     absent = value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
     return None if absent else value
 """
-_ADDED = """
+_ADDED = """\
 def added(a, b):
     return [x + y for x, y in zip(a, b)]
 """
@@ -67,19 +67,21 @@ def to_python(program: Program) -> str:
     """
     program = ready(program)
     kinds = {program.columns[j].kind for j in program.used}
-    helpers = [_GIVEN] if kinds else []
-    helpers += [_NUMBER] if "numeric" in kinds else []
-    helpers += [_CATEGORY] if "categorical" in kinds else []
-    helpers += [_ADDED] if program.body == "sum" and program.terms else []
-    lines = [_HEAD, ""]
-    lines += ["import math"] if program.link == "softmax" else []
-    lines += ["from bisect import bisect_left"] if any(isinstance(term, Steps) for term in program.terms) else []
-    lines += ["", f"CLASSES = {_listed(program.classes)}", ""] if program.classes is not None else [""]
-    lines += [f"{helper}" for helper in helpers]
-    lines += ["", "def scores(row):", *_inputs(program), *_body(program)]
-    lines += ["", "", "def values(row):", *_LINKS[program.link]]
-    lines += ["", "", "def predict(row):", *_PREDICT[program.kind]]
-    return "\n".join(lines) + "\n"
+    imports = ["import math"] if program.link == "softmax" else []
+    imports += ["from bisect import bisect_left"] if any(isinstance(term, Steps) for term in program.terms) else []
+    head = [_HEAD, *(["", *imports] if imports else [])]
+    head += ["", f"CLASSES = {_listed(program.classes)}"] if program.classes is not None else []
+    blocks = ["\n".join(head), *([_GIVEN] if kinds else [])]
+    blocks += [_NUMBER] if "numeric" in kinds else []
+    blocks += [_CATEGORY] if "categorical" in kinds else []
+    blocks += [_ADDED] if program.body == "sum" and program.terms else []
+    for name, body in (
+        ("scores", [*_inputs(program), *_body(program)]),
+        ("values", _LINKS[program.link]),
+        ("predict", _PREDICT[program.kind]),
+    ):
+        blocks.append("\n".join([f"def {name}(row):", *body]))
+    return "\n\n\n".join(block.rstrip() for block in blocks) + "\n"
 
 
 def _inputs(program: Program) -> Iterator[str]:

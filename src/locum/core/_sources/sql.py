@@ -95,10 +95,7 @@ class _Query:
     def answers(self) -> list[str]:
         if self.program.kind == "value":
             return [f"{self.prefix}value"]
-        return [f"{self.prefix}label", *(self.own("value", k) for k in range(len(self.program.base)))]
-
-    def own(self, name: str, k: int) -> str:
-        return f"{self.prefix}{name}_{k}"
+        return [f"{self.prefix}label", *(f"{self.prefix}value_{k}" for k in range(len(self.program.base)))]
 
     # ------------------------------------------------------------------ steps
     def cleaned(self, column: Column) -> str:
@@ -112,33 +109,32 @@ class _Query:
         return f"CASE WHEN isnan({number}) THEN NULL ELSE {number} END"
 
     def steps(self) -> Iterator[list[str]]:
-        program, width = self.program, range(len(self.program.base))
+        """What each step adds to the columns of the one before it."""
+        program, p = self.program, self.prefix
         if program.body == "rules":
-            yield [f"{_case(self.rule_tests(), str(len(program.terms)))} AS {self.prefix}rule"]
+            yield [f"{_case(self.rule_tests(), str(len(program.terms)))} AS {p}rule"]
             yield [f"{self.by_rule(k)} AS {answer}" for k, answer in enumerate(self.answers())]
             return
-        yield [f"{self.score(k)} AS {self.own('score', k)}" for k in width]
-        scores = [f"t.{self.own('score', k)}" for k in width]
-        if program.link == "identity":
-            values = scores
-        else:
-            raised = [f"t.{self.own('raised', k)}" for k in width]
-            top = self.largest(scores)
-            softmax = program.link == "softmax"
-            yield [
-                f"{f'exp({score} - {top})' if softmax else f'CASE WHEN {score} > 0 THEN {score} ELSE 0e0 END'}"
-                f" AS {self.own('raised', k)}"
-                for k, score in enumerate(scores)
-            ]
-            total = " + ".join(raised)
-            share = _number(1 / len(scores))
-            values = [f"CASE WHEN {total} > 0 THEN {one} / ({total}) ELSE {share} END" for one in raised]
-        if program.kind == "value":
-            yield [f"{values[0]} AS {self.prefix}value"]
+        width = range(len(program.base))
+        scores, raised, values = ([f"{p}{name}_{k}" for k in width] for name in ("score", "raised", "value"))
+        yield [f"{self.score(k)} AS {name}" for k, name in enumerate(scores)]
+        found = [f"t.{name}" for name in scores]
+        if program.link != "identity":
+            yield [f"{self.largest(found)} AS {p}top"]
+            linked = f"exp({{0}} - t.{p}top)" if program.link == "softmax" else "CASE WHEN {0} > 0 THEN {0} ELSE 0e0 END"
+            yield [f"{linked.format(score)} AS {name}" for score, name in zip(found, raised, strict=True)]
+            yield [f"{' + '.join(f't.{name}' for name in raised)} AS {p}total"]
+            share = _number(1 / len(raised))
+            found = [f"CASE WHEN t.{p}total > 0 THEN t.{name} / t.{p}total ELSE {share} END" for name in raised]
+        if program.classes is None:
+            yield [f"{found[0]} AS {p}value"]
             return
-        yield [f"{value} AS {self.own('value', k)}" for k, value in enumerate(values)]
-        best = self.best([f"t.{self.own('value', k)}" for k in width])
-        yield [f"{best} AS {self.prefix}label"]
+        yield [f"{value} AS {name}" for value, name in zip(found, values, strict=True)]
+        found = [f"t.{name}" for name in values]
+        yield [f"{self.largest(found)} AS {p}most"]
+        labels = [self.literal(label) for label in program.classes]
+        tests = [(f"{value} = t.{p}most", label) for value, label in zip(found[:-1], labels[:-1], strict=True)]
+        yield [f"{_case(tests, labels[-1])} AS {p}label"]
 
     def rule_tests(self) -> list[tuple[str, str]]:
         return [(self.all(rule.conditions), str(i)) for i, rule in enumerate(self.program.terms) if isinstance(rule, Rule)]
@@ -154,13 +150,6 @@ class _Query:
             literals = [_number(value[answer - 1]) for value in values]
         tests = [(f"t.{self.prefix}rule = {i}", literal) for i, literal in enumerate(literals[:-1])]
         return _case(tests, literals[-1])
-
-    def best(self, values: Sequence[str]) -> str:
-        """The class of the largest value; of several, the first."""
-        assert self.program.classes is not None
-        labels = [self.literal(label) for label in self.program.classes]
-        top = self.largest(values)
-        return _case([(f"{value} = {top}", label) for value, label in zip(values[:-1], labels[:-1], strict=True)], labels[-1])
 
     def largest(self, values: Sequence[str]) -> str:
         while len(values) > 1:
@@ -237,7 +226,7 @@ class _Query:
             step = max(-62, min(62, shift))
             text += f" {'/' if step < 0 else '*'} (1 << {abs(step)})"
             shift -= step
-        return f"({text})"
+        return f"({text} /* {value!r} */)"
 
 
 def _name(name: str) -> str:

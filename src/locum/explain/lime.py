@@ -1,0 +1,225 @@
+"""LIME: a linear model that holds near one row, with an interval for each weight and its fidelity on fresh rows.
+
+Three things differ from the paper, and the reason is the same: that the explanation can be trusted. Near rows are made of
+cells of real rows rather than of independent noise. Each weight has an interval that holds although its term was chosen,
+since terms are chosen on one half of the near rows and fitted on the other. And the local model is scored on rows that it has
+not seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from locum.core.domain import Domain
+from locum.core.errors import InvalidData
+from locum.core.target import Target
+from locum.explain._neighbourhood import Background, Explained, Fresh, Neighbourhood, explained, foretold, held_out
+from locum.explain.attribution import Attribution, Axis
+
+__all__ = ["LimeExplainer"]
+
+_FLOAT = NDArray[np.float64]
+_INT = NDArray[np.intp]
+_FEWEST = 60  # near rows: about fifteen of them are held out
+_NOTHING = 1e-10  # share of the variance below which a term explains nothing but rounding
+
+
+class LimeExplainer:
+    r"""Local linear explanations of single decisions.
+
+    Near a row x the answer f is stood in for by :math:`g(z) = b + \sum_{j \in J} w_j\, t_j(z)` with few terms J. For a number
+    that is known, :math:`t_j(z) = (z_j - x_j) / s_j` in standard deviations; for a category, or where x has no value,
+    :math:`t_j(z)` is 1 where z is the same as x and 0 elsewhere. Near rows z are `Neighbourhood` draws: the kernel of the paper
+    says how likely a real row gives its cells, so that all draws count alike. Terms are added one by one, each the one that
+    lowers the squared error most, on one half of the draws; the weights and their intervals are those of least squares on the
+    other half (heteroscedasticity-consistent, HC3).
+
+    Parameters
+    ----------
+    target : Target
+        Of classes, probabilities or values.
+    data : rows, as the target takes them
+        They say what near rows look like; no answers are needed.
+    domain : Domain or None, default=None
+        Read off `data` where neither this nor the target says.
+    samples : int, default=1000
+        Near rows drawn for each row; about a quarter of them, told by their content, only score.
+    max_terms : int or None, default=10
+        Most terms; None takes every column, and all draws that do not score then fit the weights.
+    width : float, default=0.75
+        Width of the kernel, in standard deviations a column.
+    output : class, int or None, default=None
+        Class, or position of the value, to explain; each row's own answer where None.
+    random_state : int, default=0
+
+    Raises
+    ------
+    InvalidData
+        Settings that cannot be used, or a target with recorded answers only.
+
+    Notes
+    -----
+    Cost: `samples` + 1 rows of the target for each row explained, in three queries for all of them together; beyond that about
+    2 ms a row of 30 columns, 30 ms a row of 300.
+
+    **Departures**: cells come from real rows and not from a normal distribution, numbers are not binned, and the ridge is left
+    out, as few terms do not need it.
+
+    References
+    ----------
+    Ribeiro, Singh and Guestrin, *"Why should I trust you?"*, KDD 2016, arXiv 1602.04938, equation 1 and section 3.4. Intervals:
+    MacKinnon and White, *Journal of Econometrics* 29, 1985.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(300, 4))
+    >>> target = Target(lambda X: 2.0 * X[:, 1] - X[:, 3], name="linear", output="value")
+    >>> (found,) = LimeExplainer(target, X).explain(X[:1])
+    >>> [part.name for part in found.top(2)]
+    ['x1', 'x3']
+    >>> round(float(found.values[1] / X[:, 1].std()), 6)
+    2.0
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        data: Any,
+        *,
+        domain: Domain | None = None,
+        samples: int = 1000,
+        max_terms: int | None = 10,
+        width: float = 0.75,
+        output: Any = None,
+        random_state: int = 0,
+    ) -> None:
+        self._background = Background.of(target, data, domain, random_state)
+        self._near = Neighbourhood(self._background.domain, self._background.rows, width)
+        d = len(self._background.domain)
+        if max_terms is not None and not (isinstance(max_terms, int) and max_terms >= 1):
+            raise InvalidData(f"expected max_terms= of 1 or more, or None for every column, got {max_terms!r}")
+        least = max(_FEWEST, 4 * (d + 1) if max_terms is None else 8 * (min(max_terms, d) + 1))
+        if not (isinstance(samples, int) and samples >= least):
+            raise InvalidData(f"expected samples= of at least {least} for the terms wanted, got {samples!r}")
+        self._samples, self._max_terms, self._output = samples, max_terms, output
+
+    def explain(self, X: Any) -> list[Attribution]:
+        """Explain rows.
+
+        Parameters
+        ----------
+        X : m rows, as the target takes them
+
+        Returns
+        -------
+        list of m Attribution
+            A value is a weight :math:`w_j` above: for a number the change of the answer for one standard deviation more, for a
+            category what keeping it adds. Columns without a term have the value 0 and no interval. The base is :math:`b`. The
+            fidelity is the R2 of g on fresh near rows (RMSE where the answers near the row are all the same).
+        """
+        rows = self._background.read(X)
+        (answers,) = self._background.ask([rows], "use")
+        what = explained(self._background.target, answers, self._output)
+        drawn = [self._near.draw(z, self._samples, self._background.rng(z, "lime")) for z in rows]
+        apart = [held_out(Z) for Z in drawn]
+        fitted = [Z[~held] for Z, held in zip(drawn, apart, strict=True)]
+        said = self._background.ask(fitted)
+        models = [self._fit(z, Z, one.of(y)) for z, Z, y, one in zip(rows, fitted, said, what, strict=True)]
+        fresh = self._background.score([Z[held] for Z, held in zip(drawn, apart, strict=True)])
+        return [self._record(z, *found) for z, *found in zip(rows, models, what, fresh, strict=True)]
+
+    def _terms(self, z: _FLOAT, Z: _FLOAT) -> _FLOAT:
+        """The terms of near rows, shape (n, d)."""
+        same = (z == Z) | (np.isnan(z) & np.isnan(Z))
+        return np.where(self._near.numeric & ~np.isnan(z), (Z - z) / self._near.spread, same)
+
+    def _fit(self, z: _FLOAT, Z: _FLOAT, y: _FLOAT) -> _LocalModel:
+        terms = self._terms(z, Z)
+        if self._max_terms is None:
+            return _least_squares(terms, y, np.flatnonzero(np.ptp(terms, axis=0) > 0), 0.95)
+        half = len(y) // 2
+        return _least_squares(terms[half:], y[half:], _chosen(terms[:half], y[:half], self._max_terms), 0.95)
+
+    def _record(self, z: _FLOAT, model: _LocalModel, what: Explained, fresh: Fresh) -> Attribution:
+        background = self._background
+        fidelity = foretold(
+            what.of(fresh.answers),
+            model(self._terms(z, fresh.rows)),
+            weights=fresh.weights,
+            region=f"rows near this one (kernel width {self._near.width:g})",
+            random_state=background.random_state,
+        )
+        return Attribution(
+            model.weights,
+            model.lower,
+            model.upper,
+            (Axis("column", background.domain.names),),
+            base=model.base,
+            row=background.plain(z),
+            answer=what.answer,
+            output=what.text,
+            baseline=f"{background.name}, near ones first",
+            method="LIME weights",
+            meaning="change for one standard deviation more of a number, or for keeping a category",
+            fidelity=fidelity,
+            random_state=background.random_state,
+        )
+
+
+@dataclass(frozen=True)
+class _LocalModel:
+    """A sum of terms, with an interval for each weight; NaN for the interval of a column that has no term."""
+
+    base: float
+    weights: _FLOAT
+    lower: _FLOAT
+    upper: _FLOAT
+
+    def __call__(self, terms: _FLOAT) -> _FLOAT:
+        return self.base + terms @ self.weights
+
+
+def _chosen(terms: _FLOAT, y: _FLOAT, most: int) -> _INT:
+    """Columns by forward selection: each is the one that, with those before it, leaves the least squared error."""
+    terms, y = terms - terms.mean(axis=0), y - y.mean()
+    gram, along = terms.T @ terms, terms.T @ y
+    scale, total = np.diag(gram).copy(), float(y @ y)
+    picked: list[int] = []
+    left = total
+    while len(picked) < most and left > _NOTHING * total:
+        own = np.diag(gram)
+        # What is left of a column that the others make up is rounding, and would win by dividing by it.
+        open_ = own > 1e-9 * scale
+        gain = np.where(open_, along**2 / np.where(open_, own, 1.0), 0.0)
+        best = int(gain.argmax())
+        if gain[best] <= _NOTHING * total:
+            break
+        picked.append(best)
+        left -= float(gain[best])
+        row = gram[best] / own[best]
+        along = along - along[best] * row
+        gram = gram - np.outer(gram[best], row)
+    return np.sort(np.array(picked, dtype=np.intp))
+
+
+def _least_squares(terms: _FLOAT, y: _FLOAT, columns: _INT, level: float) -> _LocalModel:
+    """Least squares with an intercept on some columns, and HC3 intervals."""
+    n, d = terms.shape
+    X = np.column_stack([np.ones(n), terms[:, columns]])
+    inverse = np.linalg.pinv(X.T @ X, hermitian=True)
+    weights = inverse @ (X.T @ y)
+    residual = y - X @ weights
+    reach = X @ inverse
+    leverage = np.einsum("ij,ij->i", reach, X)
+    spread = residual / np.maximum(1.0 - leverage, 1e-6)
+    error = np.sqrt(((reach * spread[:, None]) ** 2).sum(axis=0))
+    half = special.stdtrit(max(n - len(weights), 1), 0.5 + level / 2) * error
+    values, lower, upper = np.zeros(d), np.full(d, np.nan), np.full(d, np.nan)
+    values[columns], lower[columns], upper[columns] = weights[1:], (weights - half)[1:], (weights + half)[1:]
+    return _LocalModel(float(weights[0]), values, lower, upper)
