@@ -115,7 +115,11 @@ class Run:
     def result(self) -> dict[str, Any]:
         """What it found."""
         with self.process as process:
-            said, _ = process.communicate(timeout=ENDS_AFTER)
+            try:
+                said, _ = process.communicate(timeout=ENDS_AFTER)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
         if process.returncode:
             raise RuntimeError(f"the process ended with {process.returncode}")
         return json.loads(said)

@@ -29,7 +29,7 @@ CASES = {
     "function": (partial(locum.target, partial(np.linalg.norm, axis=1), output="value", name="norm"), ROWS, []),
     "function of mixed rows": (partial(locum.target, counted, domain=Domain.of(MIXED)), MIXED, [MIXED[:, ::-1]]),
     "module:function": (partial(locum.target, "numpy:ravel"), ROWS[:, :1], []),
-    "classifier": (partial(locum.target, FOREST), ROWS, [ROWS[:, :2], ROWS * np.inf]),
+    "classifier": (partial(locum.target, FOREST), ROWS, [ROWS[:, :2]]),
     "probabilities": (partial(locum.target, FOREST, method="predict_proba"), ROWS, [ROWS[:, :2]]),
     "scores": (partial(locum.target, LogisticRegression().fit(ROWS, LABELS), method="decision_function"), ROWS, []),
     "regressor": (partial(locum.target, Ridge().fit(ROWS, ROWS[:, 0])), ROWS, [ROWS * np.nan]),

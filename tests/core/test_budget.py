@@ -83,14 +83,18 @@ def test_a_row_counts_once_and_known_rows_count_too(tmp_path):
         target.query(rows(5))
 
 
-def test_failed_rows_count_once():
+def test_failed_rows_count_once_and_may_be_asked_again():
+    asked = []
+
     def fails(X):
+        asked.append(len(X))
         raise ValueError("no")
 
     target = target_of(fails, budget=3)
     for _ in range(3):
         with pytest.raises(TargetError):
             target.query(rows(1, 2))
+    assert asked == [2, 2, 2]
     with pytest.raises(TargetError):
         target.query(rows(3))
     with pytest.raises(BudgetExhausted):
@@ -132,6 +136,18 @@ def test_threads_together_stay_within_the_budget():
         found = list(pool.map(ask, range(4)))
     assert sum(found) == len(asked) == len(set(asked)) == 25
     assert target.account().paid == 25
+
+
+def test_threads_that_ask_the_same_rows_share_the_budget():
+    def model(X):
+        time.sleep(0.005)
+        return 2 * X[:, 0]
+
+    target = target_of(model, budget=8, batch_size=2)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: target.query(rows(*range(8))).tolist(), range(4)))
+    assert found == [[2 * i for i in range(8)]] * 4
+    assert target.account().paid == 8
 
 
 # --- money -----------------------------------------------------------------------------------------------------------

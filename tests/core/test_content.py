@@ -147,6 +147,13 @@ def test_answers_of_any_shape_and_dtype_come_back(Y):
     assert repr(said.tolist()) == repr(Y.tolist()) == repr(again.tolist())
 
 
+def test_columns_picked_out_of_a_structured_array_come_back():
+    X = np.array([(1, "x", 0.5), (2, "y", 1.5)], dtype=[("a", "i1"), ("b", "U2"), ("c", "f8")])[["c", "a"]]
+    back, _ = asked(X).rows()
+    assert back.dtype.names == ("c", "a")
+    assert back.tolist() == [(0.5, 1), (1.5, 2)]
+
+
 def test_structured_answers_with_parts_and_padding_come_back():
     dtype = np.dtype([("mean", "f4"), ("path", "f8", (2, 3)), ("inner", [("n", "i1"), ("word", "U3")])], align=True)
     Y = np.zeros(4, dtype=dtype)

@@ -331,9 +331,19 @@ def test_rows_being_asked_when_a_process_died_are_in_doubt_and_asked_again(path)
     assert careful.query(rows(0, 1, 2, 3)).tolist() == [0, 2, 4, 6]
     with pytest.raises(LedgerError, match=r"2 of these rows were being asked when a process died .*; check the bill"):
         careful.query(rows(*range(8)))
+
+
+    def fails(X):
+        raise ValueError("no")
+
+    target = target_of(ledger, fails)
+    with pytest.raises(TargetError):
+        target.query(rows(4, 5))
+    assert target.account().in_doubt == 2
+    # They were asked since, and it is known what came of it: nobody doubts them a second time.
     target = target_of(ledger)
     assert target.query(rows(*range(8)), "use").tolist() == [2 * i for i in range(8)]
-    assert target.account().in_doubt == 2
+    assert target.account().in_doubt == 0
     assert ledger.account().in_doubt == 2
     assert careful.query(rows(*range(8))).tolist() == [2 * i for i in range(8)]
 
@@ -344,7 +354,8 @@ def test_while_another_process_asks_rows_to_fit_they_cannot_score(path, tmp_path
         from locum.core.target import Target
         def answer(X):
             open(sys.argv[2], "w").close()
-            while not os.path.exists(sys.argv[3]):
+            until = time.monotonic() + 20
+            while not os.path.exists(sys.argv[3]) and time.monotonic() < until:
                 time.sleep(0.002)
             return 2 * X[:, 0]
         target = Target(answer, name="model", output="value", fingerprint="model", ledger=sys.argv[1])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
@@ -98,10 +100,10 @@ def test_a_model_gets_rows_in_the_container_they_came_in(library):
     assert len(seen) == 2
 
 
-def test_blocks_too_large_for_one_record_are_split(monkeypatch):
+def test_blocks_too_large_for_one_record_are_split(monkeypatch, tmp_path):
     monkeypatch.setattr("locum.core.target.LARGEST_BLOCK", 1000)
     model = Model()
-    target = target_of(model, price=0.5)
+    target = target_of(model, price=0.5, ledger=tmp_path / "l.db")
     X = rows(*range(100))
     assert target.query(X, "fit").tolist() == (2.0 * X[:, 0]).tolist()
     assert len(model.batches) == 1
@@ -109,6 +111,9 @@ def test_blocks_too_large_for_one_record_are_split(monkeypatch):
     account = target.ledger.account()
     assert (account.paid, account.money) == (100, 50.0)
     assert target.ledger.rows("fit")[0].ravel().tolist() == X.ravel().tolist()
+    target.ledger.close()
+    with closing(sqlite3.connect(tmp_path / "l.db")) as file:
+        assert file.execute("SELECT MAX(LENGTH(rows) + LENGTH(answers)) FROM block").fetchone()[0] <= 1000
 
 
 # --- what the answers are --------------------------------------------------------------------------------------------

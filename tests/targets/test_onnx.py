@@ -13,6 +13,7 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -117,17 +118,16 @@ def test_a_pipeline_that_takes_a_column_a_tensor(tmp_path):
             from_onnx(path).query(rows)
 
 
-def test_a_network_that_torch_exported(tmp_path):
-    torch = pytest.importorskip("torch", reason="needs torch, for a model to test with")
-    pytest.importorskip("onnxscript", reason="needs onnxscript, with which torch exports")
-    model = torch.nn.Sequential(torch.nn.Linear(4, 50), torch.nn.ReLU(), torch.nn.Linear(50, 3)).eval()
-    path = tmp_path / "m.onnx"
-    torch.onnx.export(model, (torch.zeros(2, 4),), path, dynamic_shapes=[{0: torch.export.Dim("n")}], verbose=False)
-    with torch.no_grad():
-        scores = model(torch.from_numpy(X))
-    np.testing.assert_allclose(from_onnx(path).query(X), scores.numpy(), rtol=1e-4, atol=1e-5)
-    said = from_onnx(path, output="class", link="softmax", classes=NAMES).query(X)
-    assert said.tolist() == NAMES[scores.argmax(dim=1).numpy()].tolist()
+def test_the_scores_of_a_network(tmp_path):
+    model = MLPClassifier((20,), learning_rate_init=0.05, tol=1e-3, max_iter=2000, random_state=0).fit(X, NAMES[y])
+    weights = [values.astype(np.float32) for values in (*model.coefs_, *model.intercepts_)]
+    tensors = dict(zip(("w0", "w1", "b0", "b1"), weights, strict=True))
+    layers = [("Gemm", ["x", "w0", "b0"], "h"), ("Relu", ["h"], "r"), ("Gemm", ["r", "w1", "b1"], "scores")]
+    nodes = [helper.make_node(kind, given, [made]) for kind, given, made in layers]
+    path = written(tmp_path / "m.onnx", nodes, [("x", FLOAT, ["n", 4])], [("scores", FLOAT, ["n", 3])], tensors)
+    said = from_onnx(path, output="probability", link="softmax", classes=NAMES).query(X)
+    np.testing.assert_allclose(said, model.predict_proba(X), atol=1e-5)
+    assert from_onnx(path, output="class", classes=NAMES).query(X).tolist() == model.predict(X).tolist()
 
 
 def test_a_link_makes_probabilities_of_scores(tmp_path):

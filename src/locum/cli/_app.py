@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from locum.cli import _catalogue, _standins
+from locum.cli import _catalogue, _standins, _use
 from locum.core.errors import BudgetExhausted, FormatError, LedgerError, LocumError, TargetError
 
 __all__ = ["app", "main"]
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (*_standins.COMMANDS, *_catalogue.COMMANDS):
+for command in (*_standins.COMMANDS, *_use.COMMANDS, *_catalogue.COMMANDS):
     app.command()(command)
 
 _CODES = ((BudgetExhausted, 4), (TargetError, 3), (LedgerError, 5), (FormatError, 5), (LocumError, 2))

@@ -128,6 +128,8 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 
 def _packed(array: NDArray[Any]) -> bytes:
+    if array.dtype.hasobject:
+        raise InvalidData(f"expected arrays of numbers or of text of fixed width in what is saved, got one of {array.dtype}")
     packed = io.BytesIO()
     np.save(packed, array, allow_pickle=False)
     return packed.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from locum.core.surrogate import StandIn
     from locum.core.target import Target
 
-__all__ = ["Card", "card"]
+__all__ = ["Card", "card", "card_of"]
 
 _FORMAT = 1
 _RULES_IN_TERMINAL = 24
@@ -244,40 +244,58 @@ def card(
     -----
     Cost: one answer a fresh row that was not asked before.
     """
-    from locum.core._evidence import examples, made, name_of, worst
+    from locum.core._evidence import examples, worst
 
     if measures or not standin.fidelity:
         standin = standin.check(target, fresh, measures=measures)
     Z = standin.domain.encode(fresh)
     truth, said = target.query(fresh, "score"), standin.predict(fresh, outside="ignore")
+    made = card_of(standin, title=title, name=name, data=data)
+    seconds = {
+        "target_seconds_per_row": target.ledger.seconds_per_row,
+        "stand_in_seconds_per_row": standin.seconds_per_row(fresh),
+        "by_purpose": {purpose: n for purpose, n in target.account().by_purpose.items() if n},
+    }
+    return replace(
+        made,
+        price={**made.price, **seconds},
+        frontier=tuple(frontier),
+        worst=worst(standin, Z, truth, said),
+        examples=examples(standin, Z, said),
+    )
+
+
+def card_of(standin: StandIn, *, title: str | None = None, name: str | None = None, data: str | None = None) -> Card:
+    """What a measured stand-in alone can tell: its card without a target to ask.
+
+    Parameters
+    ----------
+    standin : StandIn
+        Measured.
+    title, name, data : str or None, default=None
+        As for `card`.
+    """
+    from locum.core._evidence import made, name_of
+
     program = standin.program
     kind = type(standin.model)
     about: dict[str, Any] = {"name": name or name_of(standin.model), "class": f"{kind.__module__}.{kind.__name__}"}
     if program is not None:
         used = [program.columns[j].name for j in program.used]
         about |= {"statements": program.statements, "conditions": program.conditions, "used": used}
-    known = {r.name: r for r in standin.rivals}
     return Card(
         title=title or f"A stand-in for {standin.target['name']}",
         target=standin.target,
         stand_in=about,
         fidelity=standin.fidelity,
         rivals=tuple(
-            {"name": name, "statements": max(1, rival.program.statements), "fidelity": found}
-            for name, rival in known.items()
+            {"name": rival.name, "statements": max(1, rival.program.statements), "fidelity": found}
+            for rival in standin.rivals
             for found in rival.fidelity
         ),
-        price={
-            "target": {key: standin.price.get(key) for key in ("calls", "seconds", "money", "currency")},
-            "by_purpose": {name: n for name, n in target.account().by_purpose.items() if n},
-            "target_seconds_per_row": target.ledger.seconds_per_row,
-            "stand_in_seconds_per_row": standin.seconds_per_row(fresh),
-        },
+        price={"target": {key: standin.price.get(key) for key in ("calls", "seconds", "money", "currency")}},
         region=standin.region,
         program=program,
-        frontier=tuple(frontier),
-        worst=worst(standin, Z, truth, said),
-        examples=examples(standin, Z, said),
         provenance=made(standin, data),
     )
 

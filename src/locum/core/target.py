@@ -58,7 +58,8 @@ class Target:
     executor : None, concurrent.futures executor, or "ray", default=None
         Where batches are computed; None is here, one at a time.
     timeout : float or None, default=None
-        Seconds a batch may take.
+        Seconds a batch may take; then it is left alone. It keeps its worker, except on Ray, and when all workers are held so,
+        nothing more is asked.
     retries : int, default=0
         How often a batch that failed is asked again.
     backoff : float, default=0.5
@@ -66,7 +67,7 @@ class Target:
     failures : {"raise", "isolate"}, default="raise"
         Whether a batch that fails is given up, or halved until the rows that fail stand alone.
     in_doubt : {"ask", "refuse"}, default="ask"
-        What to do about rows that were being asked when a process died.
+        What to do about rows that were being asked when a process died or a call was interrupted.
     fingerprint : str or None, default=None
         What tells this model from another; from its code and content where None.
     domain : Domain or None, default=None
@@ -361,8 +362,10 @@ class Target:
         """Batches of rows, each claimed just before it is asked."""
         timed = any(meter.budget is not None and meter.budget.seconds is not None for meter in self._meters)
         for start in range(0, len(todo), self._batch_size):
-            if timed and not all(meter.has_time(asked, place[todo[start]], self.ledger) for meter in self._meters):
-                return
+            if timed:
+                with self._lock:
+                    if not all(meter.has_time(asked, place[todo[start]], self.ledger) for meter in self._meters):
+                        return
             claim = self.ledger.claim(todo[start : start + self._batch_size], purpose, self._in_doubt)
             waiting += claim.waiting
             for meter in self._meters:

@@ -83,8 +83,11 @@ class RuleSearch:
     max_bins : int
     least : float
         Least weight of the rows a rule holds.
-    bound : float
-        What a bound of an interval, or a level of a set, must gain to be worth its place.
+
+    Attributes
+    ----------
+    usable : tuple of int
+        Columns that conditions may name: those that tell rows apart, and not in the very way an earlier one does.
     """
 
     def __init__(
@@ -97,20 +100,20 @@ class RuleSearch:
         max_conditions: int,
         max_bins: int,
         least: float,
-        bound: float,
     ) -> None:
         self.bins = Bins.of(columns, Z, Y, weights, max_bins)
         self.counts = self.bins.counts
         self.weights = weights
         self.max_conditions = max_conditions
         self.least = max(least, 1e-300) - _SLACK * float(weights.sum())
-        self.bound = bound
         self.categorical = np.array([column.kind == "categorical" for column in columns])
         codes = self.bins.codes(Z)
         # Bins count an unknown category as missing; a rule never holds it, so here it has a code of its own.
         codes = np.where(self.categorical & (Z == -1), self.counts + 1, codes)
         self.codes = np.ascontiguousarray(codes.T)
         self.seen = [np.bincount(code, weights, c + 2) > 0 for code, c in zip(self.codes, self.counts, strict=True)]
+        distinct = {code.tobytes(): j for j, code in reversed(list(enumerate(self.codes))) if code.min() < code.max()}
+        self.usable = tuple(sorted(distinct.values()))
         self._pair(Y)
 
     def among(self, rows: _INT) -> RuleSearchAmong:
@@ -120,18 +123,6 @@ class RuleSearch:
     def holds(self, clause: Clause) -> _BOOL:
         """Which rows satisfy the clause, shape (n,)."""
         return _holds(clause, self.codes)
-
-    def bounds(self, clause: Clause) -> int:
-        """How many bounds of intervals and levels of sets the clause names."""
-        total = 0
-        for column, mask in zip(clause.columns, clause.masks, strict=True):
-            count = self.counts[column]
-            if self.categorical[column]:
-                taken = mask & self.seen[column]
-                total += int(min(taken.sum(), (self.seen[column] & ~mask)[:-1].sum()))
-            else:  # missing alone counts as one
-                total += int(not mask[0]) + int(not mask[count - 1] and mask[:count].any())
-        return total
 
     def conditions(self, clause: Clause) -> tuple[Condition, ...]:
         """The clause as conditions of a program."""
@@ -158,16 +149,17 @@ class RuleSearch:
     # ------------------------------------------------------------------ two columns at a time
     def _pair(self, Y: _FLOAT) -> None:
         """Lay out a coarse grid over each pair of columns: `_grid` says which rows lie in which cell of which pair."""
-        d, n = self.codes.shape
-        chosen = np.arange(d)
+        n = self.codes.shape[1]
+        chosen = list(self.usable)
         most = int((1 + np.sqrt(1 + 8 * _MOST_ENTRIES / n)) / 2)
-        if d > most:
-            chosen = np.sort(np.argsort(-self._importance(Y), kind="stable")[:most])
-        self.pairs = list(combinations(chosen.tolist(), 2)) if self.max_conditions > 1 else []
+        if len(chosen) > most:
+            order = np.argsort(-self._importance(Y), kind="stable")[:most]
+            chosen = sorted(chosen[i] for i in order)
+        self.pairs = list(combinations(chosen, 2)) if self.max_conditions > 1 else []
         if not self.pairs:
             return
-        self._cell = [self._coarse(j) for j in range(d)]
-        self._width = 1 + max(int(self._cell[j].max()) for j in chosen)
+        self._cell = {j: self._coarse(j) for j in chosen}
+        self._width = 1 + max(int(cell.max()) for cell in self._cell.values())
         held = {j: self._cell[j][self.codes[j]] for j in chosen}
         index = np.concatenate(
             [(p * self._width + held[i]) * self._width + held[j] for p, (i, j) in enumerate(self.pairs)]
@@ -189,9 +181,9 @@ class RuleSearch:
         return np.concatenate([cell, [last, last]])
 
     def _importance(self, Y: _FLOAT) -> _FLOAT:
-        """How much each column matters to a tree of the answers, shape (d,)."""
+        """How much each usable column matters to a tree of the answers, shape (len(usable),)."""
         tree = DecisionTreeRegressor(max_leaf_nodes=64, min_weight_fraction_leaf=0.002, random_state=0)
-        return tree.fit(self.codes.T, Y, sample_weight=self.weights).feature_importances_
+        return tree.fit(self.codes[list(self.usable)].T, Y, sample_weight=self.weights).feature_importances_
 
     def best_pairs(self, rows: _INT, gains: _FLOAT, most: int, slack: float) -> list[list[Clause]]:
         """The rectangles of least summed gain on the coarse grid, from different pairs of columns, for each gain."""
@@ -203,7 +195,7 @@ class RuleSearch:
         sums = np.ascontiguousarray(sums.transpose(3, 0, 1, 2)) @ self._within.T  # (q, pairs, intervals, intervals)
         out = []
         for one in sums.reshape(q, len(self.pairs), -1):
-            found = []
+            found: list[Clause] = []
             for pair in first_few(one.min(axis=1), most, slack):
                 ends = divmod(first_least(one[pair], slack), len(self._ends))
                 clause = Clause((), ())
@@ -241,54 +233,67 @@ class RuleSearchAmong:
 
     def seeds(self, gains: _FLOAT, most: int, *, pairs: bool) -> list[list[Clause]]:
         """For each column of `gains` (r, q), `most` clauses of one condition and, coarsely, as many of two."""
+        columns = self.search.usable
+        if not columns:
+            return [[] for _ in range(gains.shape[1])]
         slack = _SLACK * float(np.abs(gains).sum(axis=0).max(initial=0.0))
-        found = self._columns(gains, None, range(len(self.codes)))
+        found = self._columns(gains, None, columns)
         out = [
-            [Clause((column,), (found.mask(column, q),)) for column in first_few(found.scores[:, q], most, slack)]
+            [Clause((columns[i],), (found.mask(i, q),)) for i in first_few(found.scores[:, q], most, slack)]
             for q in range(gains.shape[1])
         ]
         if pairs and self.search.pairs:
             for q, two in enumerate(self.search.best_pairs(self.rows, gains, most, slack)):
                 out[q] += two
-        return [[self.search.tidy(clause) for clause in found] for found in out]
+        return [[self.search.tidy(clause) for clause in clauses] for clauses in out]
 
     def polish(self, clause: Clause, gain: _FLOAT) -> Clause:
         """The clause moved, one condition at a time, to the least `score` it can reach so."""
-        search, slack = self.search, _SLACK * float(np.abs(gain).sum())
-        score, room = self.score(clause, gain), min(search.max_conditions, len(self.codes))
+        slack = _SLACK * float(np.abs(gain).sum())
+        score = self.score(clause, gain)
         best_given_others: set[int] = set()
         for _ in range(_MOVES):
-            stale = [j for j in clause.columns if j not in best_given_others]
-            if stale:
-                others, columns = clause.without(stale[0]), stale[:1]
-            elif len(clause.columns) < room:
-                others, columns = clause, [j for j in range(len(self.codes)) if j not in clause.columns]
-            else:
+            moves = self._moves(clause, gain, best_given_others)
+            if not moves:
                 break
-            found = self._columns(gain[:, None], self.holds(others), columns)
-            at = first_least(found.scores[:, 0], slack)
-            then = np.inf
-            if found.scores[at, 0] + search.bound * search.bounds(others) < score - slack:
-                other = others.with_(columns[at], found.mask(at, 0))
-                then = self.score(other, gain)  # counted anew: an end opened, or other levels named, changes the cost
+            then, column, other = moves[first_least(np.array([then for then, _, _ in moves]), slack)]
             if then < score - slack:
-                clause, score, best_given_others = other, then, {columns[at]}
-            elif stale:
-                best_given_others.add(stale[0])
+                clause, score, best_given_others = other, then, {column}
+            elif best_given_others.issuperset(clause.columns):
+                break  # not even one condition more helps
             else:
-                break
+                best_given_others.update(clause.columns)
         for column in clause.columns if len(clause.columns) > 1 else ():
             wider = self.score(clause.without(column), gain)
             if wider <= score + slack:
                 clause, score = clause.without(column), wider
-        return search.tidy(clause)
+        return self.search.tidy(clause)
+
+    def _moves(self, clause: Clause, gain: _FLOAT, settled: set[int]) -> list[tuple[float, int, Clause]]:
+        """Score, column and outcome of replacing each condition that is not settled; when all are, of adding the best one."""
+        search = self.search
+        stale = [j for j in clause.columns if j not in settled]
+        free = [j for j in search.usable if j not in clause.columns]
+        if stale:
+            options = [(clause.without(j), [j]) for j in stale]
+        elif free and len(clause.columns) < search.max_conditions:
+            options = [(clause, free)]
+        else:
+            return []
+        out = []
+        for others, columns in options:
+            found = self._columns(gain[:, None], self.holds(others), columns)
+            at = first_least(found.scores[:, 0], _SLACK * float(np.abs(gain).sum()))
+            score = float(found.scores[at, 0])
+            out.append((score, columns[at], others.with_(columns[at], found.mask(at, 0)) if score < np.inf else clause))
+        return out
 
     def score(self, clause: Clause, gain: _FLOAT) -> float:
-        """Sum of gains of the rows held and of what the bounds cost; infinite where the rows weigh too little."""
+        """Sum of gains of the rows held; infinite where the rows weigh too little."""
         held = self.holds(clause)
         if not clause.columns or self.weights[held].sum() < self.search.least:
             return np.inf
-        return float(gain[held].sum()) + self.search.bound * self.search.bounds(clause)
+        return float(gain[held].sum())
 
     def _columns(self, gains: _FLOAT, held: _BOOL | None, columns: Sequence[int]) -> _Found:
         """The best single condition on each column for the rows held and each of q gains."""
@@ -297,7 +302,7 @@ class RuleSearchAmong:
         weight, gain = self.weights, gains.T
         if inside is not None:
             weight, gain = weight[inside], gain[:, inside]
-        counts = search.counts[columns]
+        counts = search.counts[list(columns)]
         most = int(counts.max())
         size = np.zeros((len(counts), most + 1))
         sums = np.zeros((len(gain), len(counts), most + 1))
@@ -311,7 +316,7 @@ class RuleSearchAmong:
                 table = np.bincount(code, g, count + 2)
                 sums[q, i, :count], sums[q, i, -1] = table[:count], table[count]
         slack = _SLACK * float(np.abs(gain).sum(axis=1).max(initial=0.0))
-        return _Found.of(sums, size, counts, search.categorical[columns], search.least, search.bound, slack)
+        return _Found.of(sums, size, counts, search.categorical[list(columns)], search.least, slack)
 
 
 def _holds(clause: Clause, codes: _INT) -> _BOOL:
@@ -329,7 +334,7 @@ class _Found:
     Attributes
     ----------
     scores : ndarray of shape (c, q)
-        Least sums, what the bounds cost included.
+        Least sums; infinite where no condition holds enough weight.
     last, absent : ndarray of shape (c, q)
         Last code of the best interval, and whether it takes missing values too (2: those alone). Unused for a categorical
         column.
@@ -346,30 +351,22 @@ class _Found:
     counts: _INT
     categorical: _BOOL
     least: float
-    bound: float
     slack: float
 
     @classmethod
-    def of(
-        cls, sums: _FLOAT, size: _FLOAT, counts: _INT, categorical: _BOOL, least: float, bound: float, slack: float
-    ) -> _Found:
+    def of(cls, sums: _FLOAT, size: _FLOAT, counts: _INT, categorical: _BOOL, least: float, slack: float) -> _Found:
         q, c, most = len(sums), len(size), size.shape[1] - 1
-        shape = (q, c)
-        out = cls(
-            np.full((c, q), np.inf), np.zeros((c, q), dtype=np.intp), np.zeros((c, q), dtype=np.intp),
-            sums, size, counts, categorical, least, bound, slack,
-        )
+        none = np.zeros((c, q), dtype=np.intp)
+        out = cls(np.full((c, q), np.inf), none, none.copy(), sums, size, counts, categorical, least, slack)
         if not categorical.all():
             total = np.zeros((q, c, most + 1))
             np.cumsum(sums[:, :, :-1], axis=2, out=total[:, :, 1:])
             weight = np.zeros((c, most + 1))
             np.cumsum(size[:, :-1], axis=1, out=weight[:, 1:])
-            end = total[:, :, 1:] + bound * (np.arange(most) < counts[:, None] - 1)
-            total[:, :, 1:] -= bound
             top = np.maximum.accumulate(total, axis=2)
             for absent in (0, 1) if size[:, -1].any() else (0,):
                 start = _latest(weight, weight[:, 1:] + absent * size[:, -1:] - least)
-                found = end - top[:, np.arange(c)[:, None], np.maximum(start, 0)]
+                found = total[:, :, 1:] - top[:, np.arange(c)[:, None], np.maximum(start, 0)]
                 found[:, start < 0] = np.inf
                 if absent:
                     found += sums[:, :, -1:]
@@ -377,15 +374,16 @@ class _Found:
                 last = np.argmax(found <= lowest[:, :, None] + slack, axis=2)
                 out._keep(lowest, last, absent)
             if size[:, -1].any():
-                alone = np.where(size[:, -1] >= least, sums[:, :, -1] + bound, np.inf)
-                out._keep(alone, np.zeros(shape, dtype=np.intp), 2)
+                alone = np.where(size[:, -1] >= least, sums[:, :, -1], np.inf)
+                out._keep(alone, np.zeros((q, c), dtype=np.intp), 2)
         for i in np.flatnonzero(categorical):
             for which in range(q):
                 out.scores[i, which] = out._levels(int(i), which)[0]
         return out
 
     def _keep(self, scores: _FLOAT, last: _INT, absent: int) -> None:
-        better = scores.T < self.scores - self.slack
+        limit = self.scores - self.slack
+        better = limit > scores.T
         self.scores[better] = scores.T[better]
         self.last[better] = last.T[better]
         self.absent[better] = absent
@@ -407,8 +405,7 @@ class _Found:
         size, total = self.size[i, :count], np.concatenate([[0.0], np.cumsum(self.sums[q, i, :count])])
         weight = np.concatenate([[0.0], np.cumsum(size)])
         wanted = weight[last + 1] + (self.absent[i, q] > 0) * self.size[i, -1] - self.least
-        start = total[: min(int(np.searchsorted(weight, wanted, side="right")), last + 1)].copy()
-        start[1:] -= self.bound
+        start = total[: min(int(np.searchsorted(weight, wanted, side="right")), last + 1)]
         wide = int(np.argmax(start >= start.max() - self.slack))
         rows = np.flatnonzero(size > 0)
         inside = rows[rows >= wide]
@@ -432,8 +429,7 @@ class _Found:
         out = np.zeros(count + 2, dtype=bool)
         if not order.size or size.sum() < self.least:
             return np.inf, out
-        named = np.minimum(np.arange(1, len(order) + 1), len(order) - np.arange(1, len(order) + 1))
-        total = np.where(np.cumsum(size[order]) >= self.least, np.cumsum(gain[order]) + self.bound * named, np.inf)
+        total = np.where(np.cumsum(size[order]) >= self.least, np.cumsum(gain[order]), np.inf)
         best = first_least(total, self.slack)
         out[order[: best + 1]] = True
         # Levels without rows here go with the majority, so that "is not red" stays short.
@@ -454,7 +450,8 @@ def _latest(weight: _FLOAT, wanted: _FLOAT) -> _INT:
 
 def first_few(values: _FLOAT, most: int, slack: float) -> list[int]:
     """Positions of the `most` least finite values, ties by position."""
-    left, out = values.copy(), []
+    left = values.copy()
+    out: list[int] = []
     while len(out) < most and np.isfinite(left).any():
         out.append(first_least(left, slack))
         left[out[-1]] = np.inf

@@ -299,6 +299,8 @@ def _distinct(settings: Any, domain: Domain, Z: _FLOAT, Y: _FLOAT, weights: _FLO
     share = (mass / mass.sum()).astype(np.float32).astype(float)
     kept = share > 0
     mean, share = mean[kept].astype(np.float32).astype(float), share[kept]
+    if soft:  # rounded probabilities no longer sum to one, and then no scores are best: raising all of them always pays
+        mean = mean / mean.sum(axis=1, keepdims=True)
     return _Task(settings, bins, codes[kept], mean, share / share.sum(), soft)
 
 
@@ -377,7 +379,7 @@ def _variation(shape: _FLOAT, share: _FLOAT) -> float:
 def _averaged(group: _INT, shape: _FLOAT, share: _FLOAT) -> _Pieces:
     """Pieces with the mean of the shape in each."""
     held = np.append(group, group.max() + 1)
-    held_share = np.bincount(held, share)
+    held_share = np.bincount(held, share).astype(float)
     total = np.stack([np.bincount(held, share * column) for column in shape.T], axis=1)
     kept = held_share > 0  # all but, maybe, missing
     return _Pieces(group, total[kept] / held_share[kept, None], held_share[kept])

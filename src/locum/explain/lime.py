@@ -1,9 +1,7 @@
 """LIME: a linear model that holds near one row, with an interval for each weight and its fidelity on fresh rows.
 
-Three things differ from the paper, and the reason is the same: that the explanation can be trusted. Near rows are made of
-cells of real rows rather than of independent noise. Each weight has an interval that holds although its term was chosen,
-since terms are chosen on one half of the near rows and fitted on the other. And the local model is scored on rows that it has
-not seen.
+Near rows are made of cells of real rows rather than of independent noise; they come in pairs, which takes most of the noise
+out of the weights; and the local model is scored on near rows that it has not seen.
 """
 
 from __future__ import annotations
@@ -25,19 +23,21 @@ __all__ = ["LimeExplainer"]
 
 _FLOAT = NDArray[np.float64]
 _INT = NDArray[np.intp]
-_FEWEST = 60  # near rows: about fifteen of them are held out
+_FEWEST = 100  # near rows: about twelve of them are held out
+_SAMPLES, _SAMPLES_A_COLUMN = 1200, 5
+_ROWS_A_TERM = 3
+_LEVEL = 0.95
 _NOTHING = 1e-10  # share of the variance below which a term explains nothing but rounding
 
 
 class LimeExplainer:
     r"""Local linear explanations of single decisions.
 
-    Near a row x the answer f is stood in for by :math:`g(z) = b + \sum_{j \in J} w_j\, t_j(z)` with few terms J. For a number
-    that is known, :math:`t_j(z) = (z_j - x_j) / s_j` in standard deviations; for a category, or where x has no value,
-    :math:`t_j(z)` is 1 where z is the same as x and 0 elsewhere. Near rows z are `Neighbourhood` draws: the kernel of the paper
-    says how likely a real row gives its cells, so that all draws count alike. Terms are added one by one, each the one that
-    lowers the squared error most, on one half of the draws; the weights and their intervals are those of least squares on the
-    other half (heteroscedasticity-consistent, HC3).
+    Near a row x the answer f is stood in for by :math:`g(z) = b + \sum_j w_j\, t_j(z)`. For a number that is known,
+    :math:`t_j(z) = (z_j - x_j) / s_j` in standard deviations; for a category, or where x has no value, :math:`t_j(z)` is 1 where z
+    is the same as x and 0 elsewhere. Near rows z are drawn as `Neighbourhood` says: the kernel of the paper is in how likely a
+    real row gives its cells, so that all of them count alike. The weights are those of least squares, and their intervals allow
+    for errors of any size that go together within a pair (cluster-robust, CR3).
 
     Parameters
     ----------
@@ -47,10 +47,13 @@ class LimeExplainer:
         They say what near rows look like; no answers are needed.
     domain : Domain or None, default=None
         Read off `data` where neither this nor the target says.
-    samples : int, default=1000
-        Near rows drawn for each row; about a quarter of them, told by their content, only score.
-    max_terms : int or None, default=10
-        Most terms; None takes every column, and all draws that do not score then fit the weights.
+    samples : int or None, default=None
+        Near rows drawn for each row: 1,200, or five a column where that is more, where None. About one in eight of them, told
+        by its content, only scores, and the other row of its pair is left out.
+    max_terms : int or None, default=None
+        Most columns with a weight; None gives each one. Where there are fewer than columns, they are added one by one, each the
+        one that lowers the squared error most, on one half of the pairs; weights and intervals come from the other half, so
+        they hold although the terms were chosen.
     width : float, default=0.75
         Width of the kernel, in standard deviations a column.
     output : class, int or None, default=None
@@ -64,16 +67,16 @@ class LimeExplainer:
 
     Notes
     -----
-    Cost: `samples` + 1 rows of the target for each row explained, in three queries for all of them together; beyond that about
-    2 ms a row of 30 columns, 30 ms a row of 300.
+    Cost: at most `samples` + 1 rows of the target for each row explained, in three queries for all of them together; beyond that
+    about 2 ms a row of 30 columns, 60 ms a row of 300.
 
-    **Departures**: cells come from real rows and not from a normal distribution, numbers are not binned, and the ridge is left
-    out, as few terms do not need it.
+    **Departures**: cells come from real rows and not from a normal distribution, numbers are not binned, and there is no ridge
+    penalty, which would pull the weights away from what their intervals are about.
 
     References
     ----------
     Ribeiro, Singh and Guestrin, *"Why should I trust you?"*, KDD 2016, arXiv 1602.04938, equation 1 and section 3.4. Intervals:
-    MacKinnon and White, *Journal of Econometrics* 29, 1985.
+    Bell and McCaffrey, *Survey Methodology* 28, 2002.
 
     Examples
     --------
@@ -93,8 +96,8 @@ class LimeExplainer:
         data: Any,
         *,
         domain: Domain | None = None,
-        samples: int = 1000,
-        max_terms: int | None = 10,
+        samples: int | None = None,
+        max_terms: int | None = None,
         width: float = 0.75,
         output: Any = None,
         random_state: int = 0,
@@ -104,10 +107,13 @@ class LimeExplainer:
         d = len(self._background.domain)
         if max_terms is not None and not (isinstance(max_terms, int) and max_terms >= 1):
             raise InvalidData(f"expected max_terms= of 1 or more, or None for every column, got {max_terms!r}")
-        least = max(_FEWEST, 4 * (d + 1) if max_terms is None else 8 * (min(max_terms, d) + 1))
+        samples = max(_SAMPLES, _SAMPLES_A_COLUMN * d) if samples is None else samples
+        self._max_terms = None if max_terms is None or max_terms >= d else max_terms
+        terms = d if self._max_terms is None else 2 * self._max_terms
+        least = max(_FEWEST, _ROWS_A_TERM * (terms + 1))
         if not (isinstance(samples, int) and samples >= least):
-            raise InvalidData(f"expected samples= of at least {least} for the terms wanted, got {samples!r}")
-        self._samples, self._max_terms, self._output = samples, max_terms, output
+            raise InvalidData(f"expected samples= of at least {least} for so many columns, got {samples!r}")
+        self._pairs, self._output = samples // 2, output
 
     def explain(self, X: Any) -> list[Attribution]:
         """Explain rows.
@@ -120,18 +126,18 @@ class LimeExplainer:
         -------
         list of m Attribution
             A value is a weight :math:`w_j` above: for a number the change of the answer for one standard deviation more, for a
-            category what keeping it adds. Columns without a term have the value 0 and no interval. The base is :math:`b`. The
+            category what keeping it adds. A column without a weight has the value 0 and no interval. The base is :math:`b`. The
             fidelity is the R2 of g on fresh near rows (RMSE where the answers near the row are all the same).
         """
         rows = self._background.read(X)
         (answers,) = self._background.ask([rows], "use")
         what = explained(self._background.target, answers, self._output)
-        drawn = [self._near.draw(z, self._samples, self._background.rng(z, "lime")) for z in rows]
-        apart = [held_out(Z) for Z in drawn]
-        fitted = [Z[~held] for Z, held in zip(drawn, apart, strict=True)]
-        said = self._background.ask(fitted)
-        models = [self._fit(z, Z, one.of(y)) for z, Z, y, one in zip(rows, fitted, said, what, strict=True)]
-        fresh = self._background.score([Z[held] for Z, held in zip(drawn, apart, strict=True)])
+        pairs = [self._near.pairs(z, self._pairs, self._background.rng(z, "lime")) for z in rows]
+        held = [held_out(pair.reshape(-1, pair.shape[2])).reshape(-1, 2) for pair in pairs]
+        drawn = [pair[~apart.any(axis=1)].reshape(-1, pair.shape[2]) for pair, apart in zip(pairs, held, strict=True)]
+        said = self._background.ask(drawn)
+        models = [self._fit(z, Z, one.of(y)) for z, Z, y, one in zip(rows, drawn, said, what, strict=True)]
+        fresh = self._background.score([pair[apart] for pair, apart in zip(pairs, held, strict=True)])
         return [self._record(z, *found) for z, *found in zip(rows, models, what, fresh, strict=True)]
 
     def _terms(self, z: _FLOAT, Z: _FLOAT) -> _FLOAT:
@@ -142,9 +148,9 @@ class LimeExplainer:
     def _fit(self, z: _FLOAT, Z: _FLOAT, y: _FLOAT) -> _LocalModel:
         terms = self._terms(z, Z)
         if self._max_terms is None:
-            return _least_squares(terms, y, np.flatnonzero(np.ptp(terms, axis=0) > 0), 0.95)
-        half = len(y) // 2
-        return _least_squares(terms[half:], y[half:], _chosen(terms[:half], y[:half], self._max_terms), 0.95)
+            return _least_squares(terms, y, np.flatnonzero(np.ptp(terms, axis=0) > 0))
+        half = len(y) // 4 * 2  # whole pairs
+        return _least_squares(terms[half:], y[half:], _chosen(terms[:half], y[:half], self._max_terms))
 
     def _record(self, z: _FLOAT, model: _LocalModel, what: Explained, fresh: Fresh) -> Attribution:
         background = self._background
@@ -208,18 +214,17 @@ def _chosen(terms: _FLOAT, y: _FLOAT, most: int) -> _INT:
     return np.sort(np.array(picked, dtype=np.intp))
 
 
-def _least_squares(terms: _FLOAT, y: _FLOAT, columns: _INT, level: float) -> _LocalModel:
-    """Least squares with an intercept on some columns, and HC3 intervals."""
+def _least_squares(terms: _FLOAT, y: _FLOAT, columns: _INT) -> _LocalModel:
+    """Least squares with an intercept on some columns of pairs of rows, and intervals that let a pair's errors go together."""
     n, d = terms.shape
     X = np.column_stack([np.ones(n), terms[:, columns]])
     inverse = np.linalg.pinv(X.T @ X, hermitian=True)
     weights = inverse @ (X.T @ y)
-    residual = y - X @ weights
     reach = X @ inverse
     leverage = np.einsum("ij,ij->i", reach, X)
-    spread = residual / np.maximum(1.0 - leverage, 1e-6)
-    error = np.sqrt(((reach * spread[:, None]) ** 2).sum(axis=0))
-    half = special.stdtrit(max(n - len(weights), 1), 0.5 + level / 2) * error
+    scores = reach * ((y - X @ weights) / np.maximum(1.0 - leverage, 1e-6))[:, None]
+    error = np.sqrt(((scores[0::2] + scores[1::2]) ** 2).sum(axis=0))
+    half = special.stdtrit(max(n // 2 - len(weights), 1), 0.5 + _LEVEL / 2) * error
     values, lower, upper = np.zeros(d), np.full(d, np.nan), np.full(d, np.nan)
     values[columns], lower[columns], upper[columns] = weights[1:], (weights - half)[1:], (weights + half)[1:]
     return _LocalModel(float(weights[0]), values, lower, upper)

@@ -1,12 +1,13 @@
 """A rule list that stands in for a black box.
 
-IF this THEN that, ELSE IF ... ELSE: the first rule that holds answers. Grown greedily, then improved as a whole: each rule
-in turn is replaced by the best one given the rules before it and what the rest of the list would answer in its place.
+IF this THEN that, ELSE IF ... OTHERWISE: the first rule that holds answers. Grown greedily at both ends, then improved as a
+whole: each rule in turn is replaced by the best one given the rules before it and what the rest of the list would answer
+in its place.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,84 @@ _FLOAT = NDArray[np.float64]
 _INT = NDArray[np.intp]
 _BOOL = NDArray[np.bool_]
 # Disagreement of labels is what counts; a little of the squared error breaks its many ties towards better probabilities.
-import os as _os
-_TIE_BREAK = float(_os.environ.get("TB","0.1"))
+_TIE_BREAK = 0.1
+# Losses that differ by a smaller share of the constant's are ties: the same sums in another order differ in the last digits.
 _SLACK = 1e-9
-_ANSWERS = 3
-import os
-S0=int(os.environ.get('S0','1'));S1=int(os.environ.get('S1','1'));EX=int(os.environ.get('EX','1'));PAIRS=int(os.environ.get('PA','0'));SHAPES=int(os.environ.get("SH","1")); MOST=int(os.environ.get("MO","2")); SETTLE=int(os.environ.get("SE","2")); BOUND=float(os.environ.get("BO","0")); LEAST=float(os.environ.get("LE","0"))
+# Answers for which the best rule is sought: so many classes, those that cost most now; or these quantiles of the values.
+_CLASSES = 3
+_QUANTILES = (0.1, 0.5, 0.9)
+# Starting points an answer, and how many of the best places reached from them get their answer adapted. Fewer find worse
+# lists (0.4 points of fidelity on ten tables with one of each), more only take longer.
+_SEEDS = 2
+_SETTLED = 2
+_ADAPTATIONS = 3
+# How far a list may outgrow its budget before its least useful rules go again; this gets it out of local optima.
+_LEAST_EXCESS = 2
+_EXCESS_SHARE = 1 / 3
 
 
 class RuleListClassifier(ReadableClassifier):
+    r"""Stands in for a classifier: rules in order, of which the first that holds answers.
+
+    A rule asks for up to `max_conditions` intervals of numeric columns, sets of categories, or missing values, and answers
+    with probabilities :math:`p`. With labels :math:`y_i`, weights :math:`w_i` and :math:`r(i)` the first rule that row i
+    satisfies, the list minimises :math:`\sum_i w_i ([y_i \ne \arg\max p_{r(i)}] + 0.1 \lVert p_{r(i)} - P_i \rVert^2 / 2)`,
+    where :math:`P_i` holds the black box's probabilities (or the label as 0 and 1). A rule answers with the mean of its
+    :math:`P_i`; where that would name another class than most of its rows do, with the shares of their labels.
+
+    Parameters
+    ----------
+    max_rules : int, default=8
+        Most rules, the last one ("otherwise") included.
+    max_conditions : int, default=2
+        Most conditions a rule, each on another column.
+    min_share : float, default=0.002
+        Least share of the weight a rule holds when it is found.
+    sweeps : int, default=10
+        Most rounds of improvement; 0 leaves the list as it was grown.
+    max_bins : int, default=255
+        Most candidate thresholds a column, plus one.
+    classes : sequence or None, default=None
+        The labels, where not all occur or probabilities are given.
+    domain : Domain or None, default=None
+        How rows are read; inferred from the rows where None.
+    random_state : int, default=0
+        Changes nothing, since nothing here is drawn by chance.
+
+    Attributes
+    ----------
+    program_ : Program
+        The rules.
+    classes_ : ndarray of shape (k,)
+
+    Notes
+    -----
+    Cost: a search takes O(n d) time for each column tried, and O(n d^2) once a rule where pairs of columns are scanned;
+    5,000 rows of 15 columns and 8 rules take about a second in all.
+
+    **Departures**: Rivest's lists are learnt without error, and CORELS proves its lists best over rules that are given; here
+    rules are found as they are needed, nothing is proved, and thousands of rows with hundreds of thresholds are no trouble.
+    Alternating optimisation was published for the splits of a tree; a list is the tree in which every left child is a leaf,
+    and its splits here are conjunctions. Rules also change places, and a round lets the list outgrow its budget and shrink.
+
+    References
+    ----------
+    Rivest, *Learning decision lists*, Machine Learning 2, 1987. Angelino, Larus-Stone, Alabi, Seltzer and Rudin, *Learning
+    certifiably optimal rule lists for categorical data*, arXiv 1704.01701. Carreira-Perpinan and Tavallali, *Alternating
+    optimization of decision trees*, NeurIPS 2018, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).integers(0, 10, size=(500, 3))
+    >>> black_box = lambda X: np.where((X[:, 0] > 6) & (X[:, 1] > 4), "a", np.where(X[:, 2] > 7, "b", "c"))
+    >>> model = RuleListClassifier(max_rules=3).fit(X, black_box(X))
+    >>> print(model.text_)
+    IF x0 > 6.5 and x1 > 4.5 THEN a (1)
+    IF x2 > 7.5 THEN b (1)
+    OTHERWISE c (1)
+    """
+
     papers = ("rivest-decision-lists", "corels", "tree-alternating-optimization")
 
     def __init__(
@@ -62,6 +132,48 @@ class RuleListClassifier(ReadableClassifier):
 
 
 class RuleListRegressor(ReadableRegressor):
+    r"""Stands in for a predictor of real values: rules in order, of which the first that holds answers.
+
+    Minimises the weighted squared error :math:`\sum_i w_i (y_i - v_{r(i)})^2`, where :math:`r(i)` is the first rule that row
+    i satisfies; see `RuleListClassifier` for how, for what sets it apart, and for the sources.
+
+    Parameters
+    ----------
+    max_rules : int, default=8
+        Most rules, the last one ("otherwise") included.
+    max_conditions : int, default=2
+        Most conditions a rule, each on another column.
+    min_share : float, default=0.002
+        Least share of the weight a rule holds when it is found.
+    sweeps : int, default=10
+        Most rounds of improvement; 0 leaves the list as it was grown.
+    max_bins : int, default=255
+        Most candidate thresholds a column, plus one.
+    domain : Domain or None, default=None
+        How rows are read; inferred from the rows where None.
+    random_state : int, default=0
+        Changes nothing, since nothing here is drawn by chance.
+
+    Attributes
+    ----------
+    program_ : Program
+        The rules.
+
+    Notes
+    -----
+    Cost: 5,000 rows of 15 columns and 8 rules take about a second.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).integers(0, 10, size=(500, 3))
+    >>> y = np.where((X[:, 0] > 6) & (X[:, 1] > 4), 5.0, 1.0 * (X[:, 2] > 7))
+    >>> print(RuleListRegressor(max_rules=3).fit(X, y).text_)
+    IF x0 > 6.5 and x1 > 4.5 THEN 5
+    IF x2 > 7.5 THEN 1
+    OTHERWISE 0
+    """
+
     papers = ("rivest-decision-lists", "corels", "tree-alternating-optimization")
 
     def __init__(
@@ -97,20 +209,29 @@ def _fit(
             f"{settings.max_rules}, {settings.max_conditions}, {settings.sweeps} and {settings.min_share}"
         )
     search = RuleSearch(
-        domain.columns, Z, Y, weights, max_conditions=settings.max_conditions, max_bins=settings.max_bins,
-        least=(L:=max(settings.min_share, LEAST/len(np.unique(Z,axis=0))) * weights.sum()), bound=BOUND * (1.0 if labels is not None else float(os.environ.get('RU','0.1'))*float(np.average((Y-np.average(Y,axis=0,weights=weights))**2,axis=0,weights=weights)[0])),
+        domain.columns, Z, Y, weights,
+        max_conditions=settings.max_conditions, max_bins=settings.max_bins, least=settings.min_share * weights.sum(),
     )
-    learner = _Learner(search, Y, weights, labels)
-    best = learner.grown(settings.max_rules - 1)
-    if settings.sweeps:
-        best = learner.improved(best, settings.max_rules - 1, settings.sweeps)
-    return learner.rules(best)
+    learner = _Learner(search, Y, weights, labels, most=settings.max_rules - 1)
+    return learner.rules(learner.improved(learner.grown(), settings.sweeps))
 
 
 # ---------------------------------------------------------------------- a list and its loss
 @dataclass(frozen=True)
 class _List:
-    """Clauses in order, the rows each holds (m, n), the answer of each and of the rest (m + 1, k), and the loss."""
+    """A list over n rows.
+
+    Attributes
+    ----------
+    clauses : tuple of Clause
+        In order; m of them.
+    holds : ndarray of shape (m, n)
+    fired : ndarray of shape (n,)
+        Position of the first clause that holds each row, m where none does.
+    values : ndarray of shape (m + 1, k)
+        The answer of each clause, and the one of the rest.
+    loss : float
+    """
 
     clauses: tuple[Clause, ...]
     holds: _BOOL
@@ -120,19 +241,22 @@ class _List:
 
 
 class _Learner:
-    """Makes and improves lists for one set of rows."""
+    """Makes and improves lists of at most `most` clauses for one set of rows."""
 
-    def __init__(self, search: RuleSearch, Y: _FLOAT, weights: _FLOAT, labels: _INT | None) -> None:
+    def __init__(self, search: RuleSearch, Y: _FLOAT, weights: _FLOAT, labels: _INT | None, most: int) -> None:
         self.search = search
         self.Y = Y
         self.weights = weights
         self.labels = labels
-        self.slack = _SLACK * float(weights @ self.losses(np.arange(len(Y)), self.value(np.arange(len(Y)))))
+        self.most = most
+        everyone = np.arange(len(Y))
+        self.slack = _SLACK * float(weights @ self.losses(everyone, self.value(everyone)))
 
-    def value(self, rows: Any) -> _FLOAT:
+    def value(self, rows: _INT) -> _FLOAT:
+        """The best answer for rows, shape (k,)."""
         return leaf_value(self.Y[rows], self.weights[rows], None if self.labels is None else self.labels[rows])
 
-    def losses(self, rows: Any, answers: _FLOAT) -> _FLOAT:
+    def losses(self, rows: _INT, answers: _FLOAT) -> _FLOAT:
         """Loss of each row for answers of shape (k,) or (len(rows), k)."""
         squared = ((self.Y[rows] - answers) ** 2).sum(axis=1)
         if self.labels is None:
@@ -140,100 +264,130 @@ class _Learner:
         return (answers.argmax(axis=-1) != self.labels[rows]) + _TIE_BREAK / 2 * squared
 
     def of(self, clauses: tuple[Clause, ...], holds: _BOOL) -> _List:
-        """The list of these clauses with the best answers; rules that hold no row are left out."""
+        """The list of these clauses with the best answers; clauses that answer no row are left out."""
         fired = np.argmax(np.vstack([holds, np.ones((1, len(self.Y)), dtype=bool)]), axis=0)
         used = np.bincount(fired, minlength=len(clauses) + 1) > 0
         if not used[:-1].all():
             kept = np.flatnonzero(used[:-1])
             return self.of(tuple(clauses[i] for i in kept), holds[kept])
-        if not used[-1]:  # the last rule answers all that is left
+        if not used[-1]:  # the last clause answers all that is left
             return self.of(clauses[:-1], holds[:-1])
         values = np.array([self.value(np.flatnonzero(fired == i)) for i in range(len(clauses) + 1)])
         loss = float(self.weights @ self.losses(np.arange(len(fired)), values[fired]))
-        loss += self.search.bound * sum(self.search.bounds(clause) for clause in clauses)
         return _List(clauses, holds, fired, values, loss)
 
-    def put(self, one: _List, place: int, clause: Clause, *, replace: bool) -> _List:
-        """The list with a clause at a place, in the stead of the one there or before it."""
-        after = place + replace
+    def inserted(self, one: _List, place: int, clause: Clause) -> _List:
+        """The list with a clause put before the one at a place."""
+        return self._spliced(one, place, place, clause)
+
+    def replaced(self, one: _List, place: int, clause: Clause) -> _List:
+        """The list with a clause in the stead of the one at a place."""
+        return self._spliced(one, place, place + 1, clause)
+
+    def _spliced(self, one: _List, place: int, after: int, clause: Clause) -> _List:
         clauses = (*one.clauses[:place], clause, *one.clauses[after:])
         return self.of(clauses, np.vstack([one.holds[:place], self.search.holds(clause)[None], one.holds[after:]]))
 
-    def reordered(self, one: _List, order: list[int]) -> _List:
+    def picked(self, one: _List, order: list[int]) -> _List:
+        """The list of the clauses at these places, in this order."""
         return self.of(tuple(one.clauses[i] for i in order), one.holds[order])
 
-    # ------------------------------------------------------------------ one rule
-    def best(self, one: _List, place: int, *, replace: bool) -> Clause | None:
-        """The best clause at a place, given the rules before it and the answers of the rest."""
+    def rules(self, one: _List) -> tuple[list[Rule], _FLOAT]:
+        """The rules of a list, and the answer of the rest."""
+        size = np.bincount(one.fired, self.weights, len(one.values))
+        terms = [
+            Rule(self.search.conditions(clause), tuple(float(v) for v in value), float(n))
+            for clause, value, n in zip(one.clauses, one.values[:-1], size[:-1], strict=True)
+        ]
+        return terms, one.values[-1]
+
+    # ------------------------------------------------------------------ one clause
+    def best_inserted(self, one: _List, place: int) -> _List:
+        """The list with the best clause put before the one at a place, or as it was where none helps."""
+        clause = self._best(one, place, one.fired, None)
+        return one if clause is None else self._better(one, self.inserted(one, place, clause))
+
+    def best_replaced(self, one: _List, place: int) -> _List:
+        """The list with the best clause in the stead of the one at a place, or as it was where none is better."""
+        later = np.vstack([one.holds[place + 1 :], np.ones((1, len(one.fired)), dtype=bool)])
+        clause = self._best(one, place, place + 1 + np.argmax(later, axis=0), one.clauses[place])
+        return one if clause is None else self._better(one, self.replaced(one, place, clause))
+
+    def _best(self, one: _List, place: int, rest: _INT, now: Clause | None) -> Clause | None:
+        """The best clause at a place, given the clauses before it and which later one answers a row otherwise."""
         rows = np.flatnonzero(one.fired >= place)
-        rest = one.fired[rows]
-        if replace:
-            later = np.vstack([one.holds[place + 1 :, rows], np.ones((1, len(rows)), dtype=bool)])
-            rest = place + 1 + np.argmax(later, axis=0)
-        now = self.losses(rows, one.values[rest])
-        answers = self._answers(rows, now)
-        gains = np.column_stack([self.weights[rows] * (self.losses(rows, answer) - now) for answer in answers])
+        without = self.losses(rows, one.values[rest[rows]])
+        answers = self._answers(rows, without)
+        gains = np.column_stack([self.weights[rows] * (self.losses(rows, answer) - without) for answer in answers])
         part = self.search.among(rows)
-        seeds = part.seeds(gains, MOST, pairs=PAIRS or not replace)
+        # A clause that has been found once only moves on; it is for a new one that pairs of columns are scanned.
+        seeds = part.seeds(gains, _SEEDS, pairs=now is None)
         found = [part.polish(start, gains[:, q]) for q, starts in enumerate(seeds) for start in starts]
-        starts = [self._scored(clause, part, now) for clause in found]
-        ends = [self._settled(starts[i][0], part, now) for i in first_few(np.array([s for _, s in starts]), SETTLE, self.slack)]
-        if replace:
-            ends.append(self._settled(one.clauses[place], part, now))
-        ends = [(clause, score) for clause, score in ends if clause.columns]
+        changes = np.array([self._change(clause, part, without) for clause in found])
+        ends = [self._adapted(found[i], part, without) for i in first_few(changes, _SETTLED, self.slack)]
+        if now is not None:
+            ends.append(self._adapted(now, part, without))
+        ends = [(clause, change) for clause, change in ends if clause.columns]
         if not ends:
             return None
-        return ends[first_least(np.array([score for _, score in ends]), self.slack)][0]
+        return ends[first_least(np.array([change for _, change in ends]), self.slack)][0]
 
-    def _scored(self, clause: Clause, part: RuleSearchAmong, now: _FLOAT) -> tuple[Clause, float]:
-        """The clause and the change of the loss that it brings."""
+    def _change(self, clause: Clause, part: RuleSearchAmong, without: _FLOAT) -> float:
+        """By how much the clause changes the loss of rows that is `without` it."""
         held = np.flatnonzero(part.holds(clause))
         rows = part.rows[held]
         if not clause.columns or self.weights[rows].sum() < self.search.least:
-            return clause, np.inf
-        change = part.weights[held] @ (self.losses(rows, self.value(rows)) - now[held])
-        return clause, float(change) + self.search.bound * self.search.bounds(clause)
+            return np.inf
+        return float(part.weights[held] @ (self.losses(rows, self.value(rows)) - without[held]))
 
-    def _settled(self, clause: Clause, part: RuleSearchAmong, now: _FLOAT) -> tuple[Clause, float]:
+    def _adapted(self, clause: Clause, part: RuleSearchAmong, without: _FLOAT) -> tuple[Clause, float]:
         """A clause moved for the answer its rows want, until neither moves; with the change of the loss."""
-        score = self._scored(clause, part, now)[1]
-        for _ in range(3):
-            if not score < np.inf:
-                break
+        change = self._change(clause, part, without)
+        for _ in range(_ADAPTATIONS if change < np.inf else 0):
             answer = self.value(part.rows[part.holds(clause)])
-            moved = part.polish(clause, part.weights * (self.losses(part.rows, answer) - now))
-            then = self._scored(moved, part, now)[1]
-            if not then < score - self.slack:
+            moved = part.polish(clause, part.weights * (self.losses(part.rows, answer) - without))
+            then = self._change(moved, part, without)
+            if not then < change - self.slack:
                 break
-            clause, score = moved, then
-        return clause, score
+            clause, change = moved, then
+        return clause, change
 
-    def _answers(self, rows: _INT, now: _FLOAT) -> list[_FLOAT]:
+    def _answers(self, rows: _INT, without: _FLOAT) -> list[_FLOAT]:
+        """Answers that a clause might give, each of shape (k,)."""
         Y, weights = self.Y[rows], self.weights[rows]
         if self.labels is None:
             order = np.argsort(Y[:, 0], kind="stable")
             mass = np.cumsum(weights[order])
-            out = []
-            for share in (0.1, 0.5, 0.9):
-                out.append(Y[order[np.searchsorted(mass, share * mass[-1] * (1 - 1e-12))]])
-            return out
+            # The slack keeps a quantile that falls on a row's end there, whatever the last digits say.
+            return [Y[order[np.searchsorted(mass, share * mass[-1] * (1 - 1e-12))]] for share in _QUANTILES]
         labels = self.labels[rows]
-        lost = np.bincount(labels, weights * now, Y.shape[1])
+        lost = np.bincount(labels, weights * without, Y.shape[1]).astype(float)
+        lost[np.bincount(labels, minlength=Y.shape[1]) == 0] = -np.inf
         out = []
-        for _ in range(min(_ANSWERS, Y.shape[1])):
-            label = first_least(-lost, self.slack)
-            if lost[label] < 0:
-                break
+        for label in first_few(-lost, _CLASSES, self.slack):
             mine = labels == label
-            if mine.any():
-                out.append(weights[mine] @ Y[mine] / weights[mine].sum())
-            lost[label] = -np.inf
+            out.append(weights[mine] @ Y[mine] / weights[mine].sum())
         return out
 
     # ------------------------------------------------------------------ the whole list
-    def grown(self, most: int) -> _List:
+    def grown(self) -> _List:
+        """A list grown greedily."""
         none = self.of((), np.zeros((0, len(self.Y)), dtype=bool))
-        return self._grow(none, most)
+        return self._grow(none, self.most)
+
+    def improved(self, one: _List, sweeps: int) -> _List:
+        """A list settled, then let grow beyond its budget, settled and shrunk again, for as long as that helps."""
+        if self.most < 1 or sweeps < 1:
+            return one
+        one = self._settle(one, self.most)
+        for _ in range(sweeps):
+            longer = self._grow(one, self.most + max(_LEAST_EXCESS, int(self.most * _EXCESS_SHARE)))
+            longer = self._settle(longer, len(longer.clauses))
+            other = self._better(one, self._settle(self._shrunk(longer), self.most))
+            if other is one:
+                break
+            one = other
+        return one
 
     def _grow(self, one: _List, most: int) -> _List:
         while len(one.clauses) < most:
@@ -243,76 +397,51 @@ class _Learner:
             one = longer
         return one
 
-    def _longer(self, one):
+    def _longer(self, one: _List) -> _List:
+        """One clause more: at the end (a rule for what is left) or the start (an exception), else wherever one helps."""
         m = len(one.clauses)
-        GR = os.environ.get("GR", "end")
-        places = {"end": [m], "ends": [m, 0], "all": list(range(m, -1, -1)), "fall": list(range(m,-1,-1))}[GR]
         found = one
-        for place in places:
-            clause = self.best(one, place, replace=False)
-            if clause is not None:
-                found = self._better(found, self.put(one, place, clause, replace=False))
-            if GR == "fall" and found is not one:
+        for place in dict.fromkeys([m, 0]):
+            found = self._better(found, self.best_inserted(one, place))
+        for place in range(m - 1, 0, -1):
+            if found is not one:
                 break
+            found = self.best_inserted(one, place)
         return found
 
-    def _settle(self, one: _List, most: int, sweeps: int) -> _List:
-        """Replace rules in turn, then swap neighbours and add rules, until nothing moves."""
-        tries = sweeps * most
-        while tries > 0:
+    def _settle(self, one: _List, most: int) -> _List:
+        """Replace clauses in turn, then swap neighbours and add clauses, until nothing moves or each had its turn."""
+        turns = most
+        while turns > 0:
             place = still = 0
-            while still < len(one.clauses) and tries > 0:
+            while still < len(one.clauses) and turns > 0:
                 place %= len(one.clauses)
-                other = self._replaced(one, place)
+                other = self.best_replaced(one, place)
                 still = still + 1 if other is one else 1
-                one, place, tries = other, place + 1, tries - 1
+                one, place, turns = other, place + 1, turns - 1
             other = self._grow(self._swapped(one), most)
             if other is one:
                 break
             one = other
         return one
 
-    def _replaced(self, one: _List, place: int) -> _List:
-        clause = self.best(one, place, replace=True)
-        return one if clause is None else self._better(one, self.put(one, place, clause, replace=True))
-
     def _swapped(self, one: _List) -> _List:
         for place in range(len(one.clauses) - 1):
             order = list(range(len(one.clauses)))
             order[place : place + 2] = [place + 1, place]
-            other = self._better(one, self.reordered(one, order))
+            other = self._better(one, self.picked(one, order))
             if len(other.clauses) < len(one.clauses):
                 return other
             one = other
         return one
 
-    def _better(self, one: _List, other: _List) -> _List:
-        return other if other.loss < one.loss - self.slack else one
-
-    def _shrunk(self, one: _List, most: int) -> _List:
-        while len(one.clauses) > most:
+    def _shrunk(self, one: _List) -> _List:
+        """The list less its least useful clauses, one at a time, down to the budget."""
+        while len(one.clauses) > self.most:
             m = len(one.clauses)
-            others = [self.reordered(one, [i for i in range(m) if i != out]) for out in range(m)]
+            others = [self.picked(one, [i for i in range(m) if i != out]) for out in range(m)]
             one = others[first_least(np.array([other.loss for other in others]), self.slack)]
         return one
 
-    def improved(self, one: _List, most: int, sweeps: int) -> _List:
-        if most < 1:
-            return one
-        one = self._settle(one, most, S0)
-        for _ in range(sweeps):
-            longer = self._grow(one, most + max(2, most // 3))
-            longer = self._settle(longer, len(longer.clauses), EX)
-            other = self._better(one, self._settle(self._shrunk(longer, most), most, S1))
-            if other is one:
-                break
-            one = other
-        return one
-
-    def rules(self, one: _List) -> tuple[list[Rule], _FLOAT]:
-        size = np.bincount(one.fired, self.weights, len(one.values))
-        terms = [
-            Rule(self.search.conditions(clause), tuple(float(v) for v in value), float(n))
-            for clause, value, n in zip(one.clauses, one.values[:-1], size[:-1], strict=True)
-        ]
-        return terms, one.values[-1]
+    def _better(self, one: _List, other: _List) -> _List:
+        return other if other.loss < one.loss - self.slack else one

@@ -343,7 +343,7 @@ def _rules(
     if node.left is None or node.right is None:
         full = bins.counts - 1
         narrowed = np.flatnonzero((first > 0) | (last < full) | ~missing)
-        conditions = tuple(bins.condition(j, first[j], last[j], missing=bool(missing[j])) for j in narrowed)
+        conditions = tuple(bins.condition(int(j), first[j], last[j], missing=bool(missing[j])) for j in narrowed)
         return [Rule(conditions, tuple(float(v) for v in node.value), float(task.weights[rows].sum()))]
     left = _goes_left(task, node, rows)
     if left.all() or not left.any():  # the split tells nothing apart any more

@@ -139,7 +139,7 @@ def _of_object(thing: Any) -> Callable[..., Target]:
             return make
     if hasattr(thing, "predict"):
         return from_sklearn
-    if callable(thing):
+    if isinstance(thing, Callable):  # the module of that name hides the built-in function here
         return from_callable
     raise InvalidData(
         f"expected a function, a predictor, a torch module, a booster, 'module:function', an address or a file, got "

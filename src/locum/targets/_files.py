@@ -79,7 +79,7 @@ def opened_here(opening: Callable[P, T]) -> Callable[P, T]:
     What a forked process inherits is of no use to it, since the threads behind it are gone; nor may it be let go of there,
     since that would wait for those threads. So every process has a memory of its own.
     """
-    memories: dict[int, Callable[P, T]] = {}
+    memories: dict[int, Callable[..., T]] = {}
 
     @wraps(opening)
     def opened(*thing: P.args, **named: P.kwargs) -> T:

@@ -172,7 +172,7 @@ class _LightGBM(_Library):
         if not text.startswith(b"tree\n"):
             raise InvalidData(f"{_title(source)} is not a LightGBM model, whose first line would be 'tree'")
         try:
-            return lightgbm.Booster(model_str=text.decode(), params={"verbosity": -1})
+            return lightgbm.Booster(model_str=text.decode())
         except (lightgbm.basic.LightGBMError, ValueError) as error:
             raise InvalidData(f"LightGBM cannot read {_title(source)}: {_first_line(error)}") from error
 

@@ -27,9 +27,9 @@ from locum.testing._tables import Table, given, planted, without_last_column
 
 __all__ = ["Learner", "suite"]
 
-_ROWS = 90
+_ROWS = 70
 _CALLS = 24  # of the budget in checks that ask: fewer than there are rows
-_SIZES = (1, 2, 3, 5, 8)
+_SIZES = (1, 2, 5)
 _SAME_SUMS = 1e-6  # the same sums in another order differ in the last digits
 
 suite: Suite[Learner] = Suite()

@@ -49,6 +49,7 @@ def made() -> dict[str, StandIn]:
 if __name__ == "__main__":
     folder = Path(__file__).parent
     asked = rows(30, 2)
+    asked.loc[:5, "age"] += 80
     for name, standin in made().items():
         standin.save(folder / f"{name}.locum")
         answers = {

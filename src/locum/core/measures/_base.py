@@ -19,7 +19,7 @@ __all__ = ["Array", "FEW", "Measure", "RowMeasure", "ErrorMeasure", "mean_score"
 
 Array = NDArray[np.float64]
 
-FEW = 10.0  # errors that rest on fewer rows than this are bounded by how rare they are, not by their spread
+FEW = 5.0  # errors that rest on fewer rows than this are bounded by how rare they are, not by their spread
 
 
 class Measure(ABC):
@@ -124,7 +124,7 @@ class RowMeasure(Measure):
 class ErrorMeasure(Measure):
     """A function of mean row errors, such as R²; its interval is a studentised bootstrap on a stable scale.
 
-    Where the error rests on fewer than about ten rows (a stand-in that is exact but for a few) no bootstrap holds.
+    Where the error rests on fewer than about five rows (a stand-in that is exact but for a few) no bootstrap holds.
     Then the share of rows in error gets an exact binomial bound, and those rows the largest error seen or the
     largest of the constant stand-in: with no error at all the interval still has a width. An error that is the same on
     every row is the case of no exception seen: the interval is widened for the exceptions there may be.

@@ -19,7 +19,7 @@ __all__ = ["KendallTau", "SpearmanCorrelation", "TopKOverlap", "NDCG"]
 class _RankCorrelation(Measure):
     """A rank correlation of the rows, shape (n,), or of the items within each row, shape (n, items), averaged.
 
-    Over rows: arctanh interval from the Hájek projection, or the rare-error bound where fewer than about ten rows
+    Over rows: arctanh interval from the Hájek projection, or the rare-error bound where fewer than about five rows
     are out of order. Within rows: the interval of a mean of scores in [-1, 1].
     """
 
