@@ -143,6 +143,11 @@ def test_the_first_answers_say_what_answers_are(answers, output, classes):
     assert (None if target.classes is None else target.classes.tolist()) == classes
 
 
+@pytest.mark.parametrize("output", ["class", "probability", "value"])
+def test_before_the_first_answer_no_classes_are_known(output):
+    assert Target(len, output=output).classes is None
+
+
 def test_given_classes_are_kept_in_their_order():
     target = Target(lambda X: np.array([[0.2, 0.8]]), classes=["yes", "no"])
     target.query(rows(1))

@@ -23,7 +23,8 @@ def server(card: Card, host: str = "127.0.0.1", port: int = 0, *, anyone: bool =
 
     ``GET /`` gives the page and ``GET /card.json`` the record. ``POST /predict`` takes
     ``{"columns": [...], "rows": [[...], ...]}``, the card's columns in their order where none are named, and gives
-    ``{"answers": [...], "inside": [...]}``; so what is served can be a target itself. Only pages of the server's own may post to it, and only this machine reaches it unless `anyone`.
+    ``{"answers": [...], "inside": [...]}``; so what is served can be a target itself. Only pages of the server's own may post
+    to it, and only this machine reaches it unless `anyone`.
 
     Parameters
     ----------

@@ -59,9 +59,10 @@ class Contract:
         return self.known.get("output")
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one answer."""
-        return tuple(self.known["shape"])
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of one answer; None until the first."""
+        shape = self.known.get("shape")
+        return None if shape is None else tuple(shape)
 
     def judge(self, raw: Any, n: int) -> tuple[NDArray[Any], NDArray[np.bool_], str]:
         """What a model gave back for `n` rows, as an array; which rows have no answer that can be used; and why.

@@ -183,7 +183,7 @@ class Target:
         if self._contract.classes is not None or self.output not in ("class", "probability"):
             return self._contract.classes
         if self.output == "probability":
-            return np.arange(*self._contract.shape)
+            return None if self._contract.shape is None else np.arange(self._contract.shape[0])
         seen = np.flatnonzero(self._meters[0].marks.values)
         return np.unique(self.ledger.answers(seen)) if seen.size else None
 

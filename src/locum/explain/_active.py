@@ -8,7 +8,9 @@ from the whole source, not from the few rows that were paid for. What that is wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,17 @@ _THIN_SHARE = 1 / 5  # of each later round goes to rules with few answers
 _FLOOR = 0.02  # every row keeps a chance
 _INVENTED_WEIGHT = 0.5  # of all invented rows together, against the real ones
 _NEIGHBOURS = 10
-_FOLDS = 3
+_FOLDS = 5
+_FEWEST_JUDGED, _JUDGED = 20, 100  # answers held out to judge by: not fewer, and no more than needed
+
+
+@dataclass(frozen=True)
+class _Lessons:
+    """What a teacher says of every candidate (n, k): from all answers, and from all but each part of them."""
+
+    answers: _FLOAT
+    parts: tuple[Any, ...]
+    held_out: tuple[_FLOAT, ...]
 
 
 class ActiveQueries(AskTell):
@@ -60,7 +72,8 @@ class ActiveQueries(AskTell):
 
     Notes
     -----
-    Cost: seven fits of 100 random trees and five of the model, each on at most 12,000 rows.
+    Cost: eleven fits of 100 random trees to the answers; seven fits of the model, each on at most 12,000 rows, and up to
+    eight more where there are fewer than 500 answers.
 
     References
     ----------
@@ -83,7 +96,7 @@ class ActiveQueries(AskTell):
         self.calls = calls
         self.random_state = random_state
         self._rng = np.random.default_rng(random_state)
-        self._taught: dict[bytes, _FLOAT] = {}  # by the rows taught on: a frontier asks for the same again and again
+        self._lessons: dict[Any, _Lessons] = {}  # by rows and classes: a frontier asks for the same again and again
         real = _distinct(pool)
         self._table = Standardised(domain, real)
         if len(real) > max(_MOST_CANDIDATES, calls):
@@ -125,19 +138,18 @@ class ActiveQueries(AskTell):
 
         A model that does better on held-out answers when fitted on the black box's answers alone gets those alone.
         """
-        rows, Y, classes = self._answered()
+        model = self.model if model is None else model
+        rows, Y, classes = self._answered(model)
         if len(rows) == len(self.candidates):
             return self.candidates[rows], self._plain(Y, classes), self.weights[rows]
-        completed = self._completed(rows, Y, classes)
-        alone = self._alone(rows)
-        probe = self.model if model is None else model
-        if self._alone_is_better(probe, rows, Y, classes, completed, alone):
+        lessons, alone = self._taught(rows, Y, classes), self._alone(rows)
+        if self._alone_is_better(model, rows, Y, classes, lessons, alone):
             return self.candidates[rows], self._plain(Y, classes), alone
-        return self.candidates, self._plain(completed, classes), self.weights
+        return self.candidates, self._plain(lessons.answers, classes), self.weights
 
     # ------------------------------------------------------------------ choosing
     def _choose(self, m: int) -> NDArray[np.intp]:
-        rows, Y, classes = self._answered()
+        rows, Y, classes = self._answered(self.model)
         open_ = np.flatnonzero(~self._asked)
         doubt = self._disagreement(rows, Y, classes, open_)
         score = (doubt + _FLOOR * max(doubt.max(), 1e-12)) * self.weights[open_]
@@ -178,32 +190,38 @@ class ActiveQueries(AskTell):
         return (self.weights * (mass / (answers + 1.0))[fired])[open_]
 
     # ------------------------------------------------------------------ teaching
-    def _completed(self, rows: NDArray[np.intp], Y: _FLOAT, classes: Any) -> _FLOAT:
-        """Answers for every candidate, shape (n, k): told ones as told, others from the best teacher."""
-        key = rows.tobytes()
-        if key not in self._taught:
-            losses = np.zeros(len(_TEACHERS))
+    def _taught(self, rows: NDArray[np.intp], Y: _FLOAT, classes: Any) -> _Lessons:
+        """What the teacher that does best in cross-validation makes of the answers."""
+        key = (rows.tobytes(), None if classes is None else tuple(classes.tolist()))
+        if key not in self._lessons:
             folds = KFold(min(_FOLDS, len(rows)), shuffle=True, random_state=self.random_state)
-            for train, test in folds.split(rows):
-                for position, teach in enumerate(_TEACHERS):
-                    said = teach(self, rows[train], Y[train], classes, rows[test])
-                    losses[position] += _loss(Y[test], said, classes)
-            out = _TEACHERS[int(losses.argmin())](self, rows, Y, classes, np.arange(len(self.candidates)))
-            if classes is not None:
-                out = np.maximum(out, 0.0)
-                out /= out.sum(axis=1, keepdims=True)
-            out[rows] = Y
-            self._taught[key] = out
-        return self._taught[key]
+            parts = tuple(folds.split(rows))
+            said = [[self._completed(teach, rows[train], Y[train], classes) for train, _ in parts] for teach in _TEACHERS]
+            losses = [
+                sum(_loss(Y[test], one[rows[test]], classes) for one, (_, test) in zip(ones, parts, strict=True))
+                for ones in said
+            ]
+            best = int(np.argmin(losses))
+            everything = self._completed(_TEACHERS[best], rows, Y, classes)
+            self._lessons[key] = _Lessons(everything, parts, tuple(said[best]))
+        return self._lessons[key]
 
-    def _taught_by_forest(self, rows: NDArray[np.intp], Y: _FLOAT, classes: Any, at: NDArray[np.intp]) -> _FLOAT:
-        codes = self._bins(rows, Y).codes(self.candidates[np.concatenate([rows, at])]).astype(np.float32)
-        said = self._forest(codes[: len(rows)], Y).predict(codes[len(rows) :])
-        return np.asarray(said).reshape(len(at), -1)
+    def _completed(self, teach: Any, rows: NDArray[np.intp], Y: _FLOAT, classes: Any) -> _FLOAT:
+        """Answers for every candidate, shape (n, k): told ones as told, others as a teacher says."""
+        out = teach(self, rows, Y, classes)
+        if classes is not None:
+            out = np.maximum(out, 0.0)
+            out /= out.sum(axis=1, keepdims=True)
+        out[rows] = Y
+        return out
 
-    def _taught_by_line(self, rows: NDArray[np.intp], Y: _FLOAT, classes: Any, at: NDArray[np.intp]) -> _FLOAT:
+    def _taught_by_forest(self, rows: NDArray[np.intp], Y: _FLOAT, classes: Any) -> _FLOAT:
+        codes = self._bins(rows, Y).codes(self.candidates).astype(np.float32)
+        return np.asarray(self._forest(codes[rows], Y).predict(codes)).reshape(len(codes), -1)
+
+    def _taught_by_line(self, rows: NDArray[np.intp], Y: _FLOAT, classes: Any) -> _FLOAT:
         line = linear_program(self.domain, self.candidates[rows], Y, np.ones(len(rows)), classes)
-        return line.values(self.candidates[at])
+        return line.values(self.candidates)
 
     def _alone(self, rows: NDArray[np.intp]) -> _FLOAT:
         """Weights that make the rows asked stand for the source: one over the estimated chance of being asked."""
@@ -215,39 +233,38 @@ class ActiveQueries(AskTell):
         return self.weights[rows] / np.clip(chance, 0.05, 1.0)
 
     def _alone_is_better(
-        self, model: Any, rows: NDArray[np.intp], Y: _FLOAT, classes: Any, completed: _FLOAT, alone: _FLOAT
+        self, model: Any, rows: NDArray[np.intp], Y: _FLOAT, classes: Any, lessons: _Lessons, alone: _FLOAT
     ) -> bool:
-        """Whether the black box's answers alone teach `model` better, judged on a fifth of them held out."""
-        order = np.random.default_rng(self.random_state).permutation(len(rows))
-        test, train = order[: len(rows) // 5], order[len(rows) // 5 :]
-        if len(test) < 10 or (classes is not None and len(np.unique(Y[train].argmax(axis=1))) < 2):
+        """Whether the black box's answers alone teach `model` better, judged on answers held out: all of them where few."""
+        if len(rows) < _FEWEST_JUDGED:
             return False
-        # The held-out answers must not reach the teacher either, so it teaches from the others again.
-        other = self._completed(rows[train], Y[train], classes)
-        others = np.setdiff1d(np.arange(len(self.candidates)), rows[test])
-        ways = (
-            (others, other[others], self.weights[others]),
-            (rows[train], Y[train], alone[train]),
-        )
-        losses = []
-        for picked, answers, weights in ways:
-            rows_given, answers_given = self.domain.decode(self.candidates[picked]), self._plain(answers, classes)
-            fitted = _blank(model, classes).fit(rows_given, answers_given, weights)
-            said = fitted.program_.values(self.candidates[rows[test]])
-            losses.append(_loss(Y[test], said, classes, alone[test]))
-        return losses[1] < losses[0]
+        losses = np.zeros(2)
+        everyone = np.arange(len(self.candidates))
+        enough = math.ceil(_JUDGED * len(lessons.parts) / len(rows))
+        for (train, test), answers in list(zip(lessons.parts, lessons.held_out, strict=True))[:enough]:
+            if classes is not None and len(np.unique(Y[train].argmax(axis=1))) < 2:
+                return False
+            others = np.setdiff1d(everyone, rows[test])
+            ways = ((others, answers[others], self.weights[others]), (rows[train], Y[train], alone[train]))
+            for way, (picked, taught, weights) in enumerate(ways):
+                given = self.domain.decode(self.candidates[picked]), self._plain(taught, classes), weights
+                said = _blank(model, classes).fit(*given).program_.values(self.candidates[rows[test]])
+                losses[way] += _loss(Y[test], said, classes, alone[test])
+        return bool(losses[1] < losses[0])
 
     # ------------------------------------------------------------------ parts
-    def _answered(self) -> tuple[NDArray[np.intp], _FLOAT, Any]:
+    def _answered(self, model: Any) -> tuple[NDArray[np.intp], _FLOAT, Any]:
         """Rows with an answer, the answers as numbers (m, k), and the classes where they are labels or probabilities."""
         rows = np.fromiter(self._told, dtype=np.intp)
         y = np.asarray([self._told[row] for row in rows.tolist()])
-        if not is_classifier(self.model):
+        if not is_classifier(model):
             return rows, y.astype(float).reshape(len(y), -1), None
-        given = self.model.classes
         if y.ndim == 2:
-            return rows, y.astype(float), np.arange(y.shape[1]) if given is None else np.asarray(given)
-        known = np.unique(y) if given is None else np.asarray(given)
+            return rows, y.astype(float), np.arange(y.shape[1]) if model.classes is None else np.asarray(model.classes)
+        known = np.unique(y)
+        if model.classes is not None:  # a class may come up that was not known when the asking began
+            given = np.asarray(model.classes)
+            known = np.concatenate([given, np.setdiff1d(known, given)])
         return rows, (y[:, None] == known).astype(float), known
 
     def _plain(self, Y: _FLOAT, classes: Any) -> NDArray[Any]:

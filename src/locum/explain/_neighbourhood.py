@@ -27,7 +27,7 @@ __all__ = ["Background", "Explained", "Fresh", "Neighbourhood", "content", "expl
 _FLOAT = NDArray[np.float64]
 _MOST_ROWS = 4000
 _BATCH_VALUES = 1 << 25  # values in one query: 256 MB, beyond which a query is cut
-_FEWEST_DONORS = 20
+_CANDIDATES = 4
 
 
 # ---------------------------------------------------------------------- rows by their content
@@ -236,83 +236,61 @@ def foretold(truth: _FLOAT, said: _FLOAT, *, weights: Any, region: str, random_s
 
 # ---------------------------------------------------------------------- near rows
 class Neighbourhood:
-    r"""Rows near a row x: x with about half of its cells from a real row b, which is the likelier the nearer it is.
+    """New rows made of cells of real ones, and how near they are.
 
-    The chance of b falls as :math:`\exp(-D(x, b) / (2w)^2)`, where D is the mean over columns of the squared difference in
-    standard deviations (one for different categories, and where one of two values is missing); a row with half of b's cells is
-    half as far away, so this is the kernel :math:`\exp(-D / 2w^2)` of LIME. All swapped cells come from one row, so that they
-    go together as they do in the data. Where fewer than 20 rows would have a say, w is widened. A number that is known is never
-    swapped for a missing one.
-
-    Near rows come in pairs: one has the cells of b that the other lacks. What two columns do together is then the same in both,
-    and drops out of what each does alone. And the real rows are taken at even steps of the summed chances rather than
-    independently.
+    A real row takes about half of its cells from another, the nearest of four that are picked at random. All of them come from
+    one row, so that they go together as they do in the data.
 
     Parameters
     ----------
     domain : Domain
     rows : ndarray of shape (n, d)
         Encoded rows of the data.
-    width : float, default=0.75
-        :math:`w` above.
 
-    Notes
-    -----
-    Cost: one distance to each row of the data, and 2 m rows, for each row explained.
-
-    References
+    Attributes
     ----------
-    The kernel and its width: Ribeiro, Singh and Guestrin (2016), arXiv 1602.04938, section 3.4, and the authors' code.
+    numeric : ndarray of bool, shape (d,)
+    spread : ndarray of shape (d,)
+        Standard deviation of each numeric column over what is known of it; 1 for the others.
     """
 
-    def __init__(self, domain: Domain, rows: _FLOAT, width: float = 0.75) -> None:
-        if not 0 < width < np.inf:
-            raise InvalidData(f"expected width= of more than 0 standard deviations, got {width!r}")
-        self.rows, self.width = rows, width
+    def __init__(self, domain: Domain, rows: _FLOAT) -> None:
+        self.rows = rows
         self.numeric = ~domain.categorical
-        self.spread = spreads(domain, rows)
+        self.center, self.spread = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+        for j in np.flatnonzero(self.numeric):
+            known = rows[~np.isnan(rows[:, j]), j]
+            if known.size:
+                self.center[j], self.spread[j] = known.mean(), known.std() or 1.0
 
-    def chances(self, z: _FLOAT) -> _FLOAT:
-        """How likely each row of the data gives its cells, shape (n,); rows equal to `z` never do."""
-        away = (gaps(self.rows, z, self.spread, self.numeric) ** 2).mean(axis=1)
-        other = away > 0
-        if not other.any():
-            raise InvalidData("every row of the data equals the row to explain: there is nothing near it to compare it with")
-        width, fewest = (2 * self.width) ** 2, min(_FEWEST_DONORS, (other.sum() + 1) / 2)
-        nearest = away[other].min()
-        while True:
-            chance = np.where(other, np.exp(-(away - nearest) / width), 0.0)
-            if chance.sum() ** 2 / (chance**2).sum() >= fewest:
-                return chance / chance.sum()
-            width *= 1.5
+    def scaled(self, Z: _FLOAT) -> _FLOAT:
+        """Numbers in standard deviations from the mean, codes of categories as they are, shape (n, d)."""
+        return (Z - self.center) / self.spread
 
-    def donors(self, z: _FLOAT, m: int, rng: np.random.Generator) -> _FLOAT:
-        """m real rows near one encoded row, in random order, shape (m, d); numbers they lack are those of `z`."""
-        order = rng.permutation(len(self.rows))
-        reached = np.cumsum(self.chances(z)[order])
-        steps = (np.arange(m) + rng.random()) / m * reached[-1]
-        at = np.minimum(np.searchsorted(reached, steps, side="right"), len(order) - 1)
-        donor = self.rows[rng.permutation(order[at])]
-        return np.where(np.isnan(donor) & self.numeric, z, donor)
+    def gaps(self, Z: _FLOAT, other: _FLOAT) -> _FLOAT:
+        """How far apart cells are: standard deviations; 1 for different categories, or where one of two values is missing."""
+        apart = np.abs(Z - other) / self.spread
+        out = np.where(self.numeric, apart, np.sign(apart))
+        return np.where(np.isnan(out), np.isnan(Z) != np.isnan(other), out)
 
-    def pairs(self, z: _FLOAT, m: int, rng: np.random.Generator) -> _FLOAT:
-        """m pairs of rows near one encoded row, shape (m, 2, d)."""
-        donor = self.donors(z, m, rng)
-        swap = rng.random(donor.shape) < 0.5
-        return np.stack([np.where(swap, donor, z), np.where(swap, z, donor)], axis=1)
+    def partners(self, Z: _FLOAT, rng: np.random.Generator) -> _FLOAT:
+        """For each row of shape (n, d) another real one, the nearest of four that are picked at random."""
+        picked = rng.integers(len(self.rows), size=(_CANDIDATES, len(Z)))
+        best, least = self.rows[picked[0]], np.full(len(Z), np.inf)
+        for choice in picked:
+            candidate = self.rows[choice]
+            away = (self.gaps(candidate, Z) ** 2).sum(axis=1)
+            nearer = (away > 0) & (away < least)  # a row is no partner of its own
+            best = np.where(nearer[:, None], candidate, best)
+            least = np.where(nearer, away, least)
+        return best
 
+    def crossed(self, Z: _FLOAT, rng: np.random.Generator, kept: NDArray[np.bool_] | None = None) -> _FLOAT:
+        """Each row of shape (n, d) crossed with a partner, as pairs of shape (n, 2, d): one has the cells that the other lacks.
 
-def spreads(domain: Domain, rows: _FLOAT) -> _FLOAT:
-    """Standard deviation of each numeric column over what is known of it, shape (d,); 1 for the others."""
-    out = np.ones(rows.shape[1])
-    for j in np.flatnonzero(~domain.categorical):
-        known = rows[~np.isnan(rows[:, j]), j]
-        out[j] = (known.std() if known.size else 0.0) or 1.0
-    return out
-
-
-def gaps(rows: _FLOAT, z: _FLOAT, spread: _FLOAT, numeric: NDArray[np.bool_]) -> _FLOAT:
-    """How far apart cells are, shape (n, d): standard deviations; 1 for different categories, or where one is missing."""
-    apart = np.abs(rows - z) / spread
-    out = np.where(numeric, apart, np.sign(apart))
-    return np.where(np.isnan(out), np.isnan(rows) != np.isnan(z), out)
+        Columns `kept`, a mask of shape (d,), are those of the first in both.
+        """
+        partner = self.partners(Z, rng)
+        swap = rng.random(Z.shape) < 0.5
+        pairs = np.stack([np.where(swap, partner, Z), np.where(swap, Z, partner)], axis=1)
+        return pairs if kept is None else np.where(kept, Z[:, None], pairs)

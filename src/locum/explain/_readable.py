@@ -148,7 +148,6 @@ class ReadableClassifier(ClassifierMixin, _Readable):
             Y = y.astype(float)
             self.classes_ = np.arange(Y.shape[1]) if self.classes is None else np.asarray(self.classes)
             _check_probabilities(Y, self.classes_)
-            Y = Y / Y.sum(axis=1, keepdims=True)
         else:
             labels = column_or_1d(y, warn=True)
             check_classification_targets(labels)

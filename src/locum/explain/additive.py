@@ -299,8 +299,6 @@ def _distinct(settings: Any, domain: Domain, Z: _FLOAT, Y: _FLOAT, weights: _FLO
     share = (mass / mass.sum()).astype(np.float32).astype(float)
     kept = share > 0
     mean, share = mean[kept].astype(np.float32).astype(float), share[kept]
-    if soft:  # rounded probabilities no longer sum to one, and then no scores are best: raising all of them always pays
-        mean = mean / mean.sum(axis=1, keepdims=True)
     return _Task(settings, bins, codes[kept], mean, share / share.sum(), soft)
 
 

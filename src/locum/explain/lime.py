@@ -1,12 +1,14 @@
 """LIME: a linear model that holds near one row, with an interval for each weight and its fidelity on fresh rows.
 
-Near rows are made of cells of real rows rather than of independent noise; they come in pairs, which takes most of the noise
-out of the weights; and the local model is scored on near rows that it has not seen.
+The rows it is fitted to are made of cells of real rows rather than of independent noise, and which of them are near is a
+matter of weights, as in the paper. So all rows that are explained can share them: a thousand explanations ask the target no
+more than one does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,46 +18,48 @@ from scipy import special
 from locum.core.domain import Domain
 from locum.core.errors import InvalidData
 from locum.core.target import Target
-from locum.explain._neighbourhood import Background, Explained, Fresh, Neighbourhood, explained, foretold, held_out
+from locum.explain._neighbourhood import Background, Explained, Neighbourhood, explained, foretold, held_out
 from locum.explain.attribution import Attribution, Axis
 
 __all__ = ["LimeExplainer"]
 
 _FLOAT = NDArray[np.float64]
 _INT = NDArray[np.intp]
-_FEWEST = 100  # near rows: about twelve of them are held out
-_SAMPLES, _SAMPLES_A_COLUMN = 1200, 5
-_ROWS_A_TERM = 3
+_BOOL = NDArray[np.bool_]
 _LEVEL = 0.95
+_FEWEST = 200
+_ROWS_A_TERM = 4
 _NOTHING = 1e-10  # share of the variance below which a term explains nothing but rounding
+_FAINT = 0.01  # weight, of the largest, below which a row is as good as none
+_STEPS, _STEP_ROWS = 24, 1000
+_FRESH = 256
+_SCREENED = 4
 
 
 class LimeExplainer:
     r"""Local linear explanations of single decisions.
 
-    Near a row x the answer f is stood in for by :math:`g(z) = b + \sum_j w_j\, t_j(z)`. For a number that is known,
-    :math:`t_j(z) = (z_j - x_j) / s_j` in standard deviations; for a category, or where x has no value, :math:`t_j(z)` is 1 where z
-    is the same as x and 0 elsewhere. Near rows z are drawn as `Neighbourhood` says: the kernel of the paper is in how likely a
-    real row gives its cells, so that all of them count alike. The weights are those of least squares, and their intervals allow
-    for errors of any size that go together within a pair (cluster-robust, CR3).
+    Near a row x the answer f is stood in for by :math:`g(z) = b + \sum_{j \in J} w_j\, t_j(z)`, which minimises
+    :math:`\sum_i \pi_x(z_i) (f(z_i) - g(z_i))^2`. For a number that is known, :math:`t_j(z) = (z_j - x_j) / s_j` in standard
+    deviations; for a category, or where x has no value, :math:`t_j(z)` is 1 where z is the same as x and 0 elsewhere. The kernel
+    :math:`\pi_x(z) = \exp(-D(x, z) / h)` falls with the mean squared difference D of the columns (in standard deviations; one for
+    different categories), with h such that a stated share of the rows counts.
 
     Parameters
     ----------
     target : Target
         Of classes, probabilities or values.
     data : rows, as the target takes them
-        They say what near rows look like; no answers are needed.
+        Their cells make up the rows that are asked; no answers are needed.
     domain : Domain or None, default=None
         Read off `data` where neither this nor the target says.
-    samples : int or None, default=None
-        Near rows drawn for each row: 1,200, or five a column where that is more, where None. About one in eight of them, told
-        by its content, only scores, and the other row of its pair is left out.
-    max_terms : int or None, default=None
-        Most columns with a weight; None gives each one. Where there are fewer than columns, they are added one by one, each the
-        one that lowers the squared error most, on one half of the pairs; weights and intervals come from the other half, so
-        they hold although the terms were chosen.
-    width : float, default=0.75
-        Width of the kernel, in standard deviations a column.
+    samples : int, default=10_000
+        Rows drawn, however many are explained. About one in eight, told by its content, only scores.
+    near : float, default=0.3
+        Share of them that counts as near a row: their effective number under the kernel.
+    max_terms : int, default=30
+        Most columns with a weight. Where there are more, those that lower the squared error most are chosen one by one on half of
+        the rows; weights and intervals come from the other half, so they hold although the terms were chosen.
     output : class, int or None, default=None
         Class, or position of the value, to explain; each row's own answer where None.
     random_state : int, default=0
@@ -67,23 +71,24 @@ class LimeExplainer:
 
     Notes
     -----
-    Cost: at most `samples` + 1 rows of the target for each row explained, in three queries for all of them together; beyond that
-    about 2 ms a row of 30 columns, 60 ms a row of 300.
+    Cost: at most `samples` rows of the target, once, and the rows explained; beyond that about 5 ms a row of 30 columns, 20 ms a row
+    of 300.
 
-    **Departures**: cells come from real rows and not from a normal distribution, numbers are not binned, and there is no ridge
+    **Departures**: cells come from real rows and not from a normal distribution; numbers are not binned; the kernel's width goes
+    by the share of rows it leaves, since a fixed one is wide in few columns and keeps next to nothing in many; there is no ridge
     penalty, which would pull the weights away from what their intervals are about.
 
     References
     ----------
-    Ribeiro, Singh and Guestrin, *"Why should I trust you?"*, KDD 2016, arXiv 1602.04938, equation 1 and section 3.4. Intervals:
-    Bell and McCaffrey, *Survey Methodology* 28, 2002.
+    Ribeiro, Singh and Guestrin, *"Why should I trust you?"*, KDD 2016, arXiv 1602.04938, equation 2 and section 3.4. Intervals:
+    cluster-robust as in Bell and McCaffrey, *Survey Methodology* 28, 2002.
 
     Examples
     --------
     >>> import numpy as np
     >>> X = np.random.default_rng(0).normal(size=(300, 4))
     >>> target = Target(lambda X: 2.0 * X[:, 1] - X[:, 3], name="linear", output="value")
-    >>> (found,) = LimeExplainer(target, X).explain(X[:1])
+    >>> (found,) = LimeExplainer(target, X, samples=500).explain(X[:1])
     >>> [part.name for part in found.top(2)]
     ['x1', 'x3']
     >>> round(float(found.values[1] / X[:, 1].std()), 6)
@@ -96,24 +101,23 @@ class LimeExplainer:
         data: Any,
         *,
         domain: Domain | None = None,
-        samples: int | None = None,
-        max_terms: int | None = None,
-        width: float = 0.75,
+        samples: int = 10_000,
+        near: float = 0.3,
+        max_terms: int = 30,
         output: Any = None,
         random_state: int = 0,
     ) -> None:
         self._background = Background.of(target, data, domain, random_state)
-        self._near = Neighbourhood(self._background.domain, self._background.rows, width)
+        self._space = Neighbourhood(self._background.domain, self._background.rows)
+        if not 0 < near < 1:
+            raise InvalidData(f"expected near= to be a share of the rows between 0 and 1, got {near!r}")
+        if isinstance(max_terms, bool) or not isinstance(max_terms, int) or max_terms < 1:
+            raise InvalidData(f"expected max_terms= to be a whole number of 1 or more, got {max_terms!r}")
         d = len(self._background.domain)
-        if max_terms is not None and not (isinstance(max_terms, int) and max_terms >= 1):
-            raise InvalidData(f"expected max_terms= of 1 or more, or None for every column, got {max_terms!r}")
-        samples = max(_SAMPLES, _SAMPLES_A_COLUMN * d) if samples is None else samples
-        self._max_terms = None if max_terms is None or max_terms >= d else max_terms
-        terms = d if self._max_terms is None else 2 * self._max_terms
-        least = max(_FEWEST, _ROWS_A_TERM * (terms + 1))
-        if not (isinstance(samples, int) and samples >= least):
-            raise InvalidData(f"expected samples= of at least {least} for so many columns, got {samples!r}")
-        self._pairs, self._output = samples // 2, output
+        least = max(_FEWEST, int(np.ceil(_ROWS_A_TERM * (1 + min(d, 2 * max_terms)) / near)))
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < least:
+            raise InvalidData(f"expected samples= of at least {least} for so many terms and near={near:g}, got {samples!r}")
+        self._samples, self._share, self._max_terms, self._output = samples, near, max_terms, output
 
     def explain(self, X: Any) -> list[Attribution]:
         """Explain rows.
@@ -127,38 +131,46 @@ class LimeExplainer:
         list of m Attribution
             A value is a weight :math:`w_j` above: for a number the change of the answer for one standard deviation more, for a
             category what keeping it adds. A column without a weight has the value 0 and no interval. The base is :math:`b`. The
-            fidelity is the R2 of g on fresh near rows (RMSE where the answers near the row are all the same).
+            fidelity is the R2 of g on fresh rows, drawn by the kernel (RMSE where the answers near the row are all the same).
         """
         rows = self._background.read(X)
         (answers,) = self._background.ask([rows], "use")
         what = explained(self._background.target, answers, self._output)
-        pairs = [self._near.pairs(z, self._pairs, self._background.rng(z, "lime")) for z in rows]
-        held = [held_out(pair.reshape(-1, pair.shape[2])).reshape(-1, 2) for pair in pairs]
-        drawn = [pair[~apart.any(axis=1)].reshape(-1, pair.shape[2]) for pair, apart in zip(pairs, held, strict=True)]
-        said = self._background.ask(drawn)
-        models = [self._fit(z, Z, one.of(y)) for z, Z, y, one in zip(rows, drawn, said, what, strict=True)]
-        fresh = self._background.score([pair[apart] for pair, apart in zip(pairs, held, strict=True)])
-        return [self._record(z, *found) for z, *found in zip(rows, models, what, fresh, strict=True)]
+        return [self._one(z, one) for z, one in zip(rows, what, strict=True)]
 
-    def _terms(self, z: _FLOAT, Z: _FLOAT) -> _FLOAT:
-        """The terms of near rows, shape (n, d)."""
-        same = (z == Z) | (np.isnan(z) & np.isnan(Z))
-        return np.where(self._near.numeric & ~np.isnan(z), (Z - z) / self._near.spread, same)
+    @cached_property
+    def _drawn(self) -> tuple[_Draws, _Draws]:
+        """Rows that fit, in whole pairs, and rows that score, with their answers."""
+        background, rows = self._background, self._background.rows
+        rng = np.random.default_rng(background.random_state)
+        pairs = self._samples // 2
+        # Every real row as often as any other, give or take one.
+        turn = np.concatenate([rng.permutation(len(rows)) for _ in range(-(-pairs // len(rows)))])[:pairs]
+        made = self._space.crossed(rows[turn], rng)
+        apart = held_out(made.reshape(-1, rows.shape[1])).reshape(-1, 2)
+        fitted = made[~apart.any(axis=1)].reshape(-1, rows.shape[1])
+        (said,) = background.ask([fitted])
+        (fresh,) = background.score([made[apart]])
+        return _Draws.of(self._space, fitted, said), _Draws.of(self._space, fresh.rows, fresh.answers)
 
-    def _fit(self, z: _FLOAT, Z: _FLOAT, y: _FLOAT) -> _LocalModel:
-        terms = self._terms(z, Z)
-        if self._max_terms is None:
-            return _least_squares(terms, y, np.flatnonzero(np.ptp(terms, axis=0) > 0))
-        half = len(y) // 4 * 2  # whole pairs
-        return _least_squares(terms[half:], y[half:], _chosen(terms[:half], y[:half], self._max_terms))
-
-    def _record(self, z: _FLOAT, model: _LocalModel, what: Explained, fresh: Fresh) -> Attribution:
-        background = self._background
+    def _one(self, z: _FLOAT, what: Explained) -> Attribution:
+        background, (fitted, fresh) = self._background, self._drawn
+        weights = _kernel(fitted.distance(z), self._share)
+        # Pairs stay together, so that what goes wrong in both is seen as one error.
+        kept = np.repeat((weights > _FAINT).reshape(-1, 2).any(axis=1), 2)
+        X, y, weights = fitted.terms(z)[kept], what.of(fitted.answers)[kept], weights[kept]
+        if X.shape[1] <= self._max_terms:
+            model = _least_squares(X, y, weights, np.arange(X.shape[1]))
+        else:
+            first = np.repeat(np.arange(len(X) // 2) % 2 == 0, 2)
+            columns = _chosen(X[first], y[first], weights[first], self._max_terms)
+            model = _least_squares(X[~first], y[~first], weights[~first], columns)
+        picked = self._near_ones(z, fresh)
         fidelity = foretold(
-            what.of(fresh.answers),
-            model(self._terms(z, fresh.rows)),
-            weights=fresh.weights,
-            region=f"rows near this one (kernel width {self._near.width:g})",
+            what.of(fresh.answers[picked]),
+            model(fresh.terms(z)[picked]),
+            weights=None,
+            region=f"rows near this one (the nearest {self._share:.0%}, by weight)",
             random_state=background.random_state,
         )
         return Attribution(
@@ -175,9 +187,69 @@ class LimeExplainer:
             meaning="change for one standard deviation more of a number, or for keeping a category",
             fidelity=fidelity,
             random_state=background.random_state,
+            level=_LEVEL,
         )
 
+    def _near_ones(self, z: _FLOAT, fresh: _Draws) -> _INT:
+        """A sample of the fresh rows by the kernel: the more weight, the likelier."""
+        if not len(fresh.rows):
+            return np.empty(0, dtype=np.intp)
+        chance = _kernel(fresh.distance(z), self._share)
+        return np.flatnonzero(self._background.rng(z, "near").random(len(chance)) < chance)[:_FRESH]
 
+
+# ---------------------------------------------------------------------- rows that are drawn
+@dataclass(frozen=True)
+class _Draws:
+    """Encoded rows of shape (n, d) and their answers, made ready for distances and terms."""
+
+    space: Neighbourhood
+    rows: _FLOAT
+    answers: NDArray[Any]
+    scaled: _FLOAT  # numbers in standard deviations; 0, the mean, where one is missing
+    squares: _FLOAT
+    absent: _BOOL
+    holes: _INT  # columns in which something is missing
+
+    @classmethod
+    def of(cls, space: Neighbourhood, rows: _FLOAT, answers: NDArray[Any]) -> _Draws:
+        absent = np.isnan(rows)
+        scaled = np.where(absent | ~space.numeric, 0.0, space.scaled(rows))
+        return cls(space, rows, answers, scaled, (scaled**2).sum(axis=1), absent, np.flatnonzero(absent.any(axis=0)))
+
+    def distance(self, z: _FLOAT) -> _FLOAT:
+        """D between each row and one of shape (d,), shape (n,)."""
+        x = np.where(np.isnan(z) | ~self.space.numeric, 0.0, self.space.scaled(z))
+        away = self.squares - 2.0 * (self.scaled @ x) + x @ x
+        for j in np.flatnonzero(~self.space.numeric):
+            away += (self.rows[:, j] != z[j]) & ~(self.absent[:, j] & np.isnan(z[j]))
+        for j in np.union1d(self.holes, np.flatnonzero(np.isnan(z))):
+            away += (self.absent[:, j] != np.isnan(z[j])) & self.space.numeric[j]
+        return np.maximum(away, 0.0) / len(z)
+
+    def terms(self, z: _FLOAT) -> _FLOAT:
+        """:math:`t_j` of each row, shape (n, d); where a number is missing, as if it were the mean."""
+        linear = self.space.numeric & ~np.isnan(z)
+        out = self.scaled - np.where(linear, self.space.scaled(z), 0.0)
+        for j in np.flatnonzero(~linear):
+            out[:, j] = self.absent[:, j] if np.isnan(z[j]) else self.rows[:, j] == z[j]
+        return out
+
+
+def _kernel(away: _FLOAT, share: float) -> _FLOAT:
+    """Weights exp(-D / h), the largest of them 1, whose effective number is a share of the rows."""
+    away = away - away.min()
+    sample = away[:: max(1, len(away) // _STEP_ROWS)]
+    low, high = 1e-6 * (sample.max() + 1e-300), 1e3 * (sample.max() + 1e-300)
+    for _ in range(_STEPS):
+        middle = np.sqrt(low * high)
+        weights = np.exp(-sample / middle)
+        wide = weights.sum() ** 2 > share * len(sample) * (weights**2).sum()
+        low, high = (low, middle) if wide else (middle, high)
+    return np.exp(-away / high)
+
+
+# ---------------------------------------------------------------------- fitting
 @dataclass(frozen=True)
 class _LocalModel:
     """A sum of terms, with an interval for each weight; NaN for the interval of a column that has no term."""
@@ -191,40 +263,52 @@ class _LocalModel:
         return self.base + terms @ self.weights
 
 
-def _chosen(terms: _FLOAT, y: _FLOAT, most: int) -> _INT:
-    """Columns by forward selection: each is the one that, with those before it, leaves the least squared error."""
-    terms, y = terms - terms.mean(axis=0), y - y.mean()
-    gram, along = terms.T @ terms, terms.T @ y
+def _chosen(X: _FLOAT, y: _FLOAT, weights: _FLOAT, most: int) -> _INT:
+    """Columns by forward selection: each is the one that, with those before it, leaves the least squared error.
+
+    Among those that say most on their own, four times as many as are wanted: with very many columns, the products of all
+    of them would cost more than everything else.
+    """
+    mass = weights / weights.sum()
+    y = y - mass @ y
+    middle = mass @ X
+    own = mass @ X**2 - middle**2
+    alone = ((mass * y) @ X) ** 2 / np.where(own > _NOTHING, own, np.inf)
+    among = np.sort(np.argsort(-alone, kind="stable")[: _SCREENED * most])
+    X = (X[:, among] - middle[among]) * np.sqrt(mass)[:, None]
+    y = y * np.sqrt(mass)
+    gram, along = X.T @ X, X.T @ y
     scale, total = np.diag(gram).copy(), float(y @ y)
     picked: list[int] = []
-    left = total
-    while len(picked) < most and left > _NOTHING * total:
+    while len(picked) < most:
         own = np.diag(gram)
         # What is left of a column that the others make up is rounding, and would win by dividing by it.
-        open_ = own > 1e-9 * scale
-        gain = np.where(open_, along**2 / np.where(open_, own, 1.0), 0.0)
+        left = own > 1e-9 * scale
+        gain = np.where(left, along**2 / np.where(left, own, 1.0), 0.0)
         best = int(gain.argmax())
         if gain[best] <= _NOTHING * total:
             break
         picked.append(best)
-        left -= float(gain[best])
         row = gram[best] / own[best]
         along = along - along[best] * row
         gram = gram - np.outer(gram[best], row)
-    return np.sort(np.array(picked, dtype=np.intp))
+    return among[np.sort(np.array(picked, dtype=np.intp))]
 
 
-def _least_squares(terms: _FLOAT, y: _FLOAT, columns: _INT) -> _LocalModel:
-    """Least squares with an intercept on some columns of pairs of rows, and intervals that let a pair's errors go together."""
-    n, d = terms.shape
-    X = np.column_stack([np.ones(n), terms[:, columns]])
-    inverse = np.linalg.pinv(X.T @ X, hermitian=True)
-    weights = inverse @ (X.T @ y)
-    reach = X @ inverse
-    leverage = np.einsum("ij,ij->i", reach, X)
-    scores = reach * ((y - X @ weights) / np.maximum(1.0 - leverage, 1e-6))[:, None]
-    error = np.sqrt(((scores[0::2] + scores[1::2]) ** 2).sum(axis=0))
-    half = special.stdtrit(max(n // 2 - len(weights), 1), 0.5 + _LEVEL / 2) * error
+def _least_squares(X: _FLOAT, y: _FLOAT, weights: _FLOAT, columns: _INT) -> _LocalModel:
+    """Weighted least squares on some columns of pairs of rows; the intervals let the errors of a pair go together."""
+    n, d = X.shape
+    A = np.column_stack([np.ones(n), X[:, columns]])
+    heavy = A * weights[:, None]
+    inverse = np.linalg.pinv(heavy.T @ A, hermitian=True)
+    found = inverse @ (heavy.T @ y)
+    heavy *= (y - A @ found)[:, None]
+    scores = heavy[0::2] + heavy[1::2]
+    mass = weights.reshape(-1, 2).sum(axis=1)
+    units = mass.sum() ** 2 / (mass**2).sum()  # pairs, as far as their weights let them count
+    free = max(units - len(found), 1.0)
+    error = np.sqrt(np.maximum(np.diag(inverse @ (scores.T @ scores) @ inverse), 0.0) * units / free)
+    half = special.stdtrit(free, 0.5 + _LEVEL / 2) * error
     values, lower, upper = np.zeros(d), np.full(d, np.nan), np.full(d, np.nan)
-    values[columns], lower[columns], upper[columns] = weights[1:], (weights - half)[1:], (weights + half)[1:]
-    return _LocalModel(float(weights[0]), values, lower, upper)
+    values[columns], lower[columns], upper[columns] = found[1:], (found - half)[1:], (found + half)[1:]
+    return _LocalModel(float(found[0]), values, lower, upper)

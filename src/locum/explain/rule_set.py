@@ -201,7 +201,7 @@ def _rules(
     share = weights / weights.sum()
     search = RuleSearch(
         domain.columns, Z, Y, share, max_conditions=settings.max_conditions, max_bins=settings.max_bins,
-        least=settings.min_share, bound=0.0,
+        least=settings.min_share,
     )  # fmt: skip
     learner = _Learner(search, Y, share, settings.ridge, soft)
     best = learner.grown(learner.of((), np.zeros((0, len(Y)), dtype=bool)), settings.max_rules)

@@ -45,7 +45,7 @@ def plot_frontier(frontier: HasRows, ax: Axes | None = None) -> Axes:
         y = [p["fidelity"].value for p in own]
         below = [p["fidelity"].value - p["fidelity"].lower for p in own]
         above = [p["fidelity"].upper - p["fidelity"].value for p in own]
-        look = {"color": COLOURS[k % 8], "lw": 1, "elinewidth": 0.8, "ms": 4, "capsize": 2}
+        look: dict[str, Any] = {"color": COLOURS[k % 8], "lw": 1, "elinewidth": 0.8, "ms": 4, "capsize": 2}
         ax.errorbar(x, y, [below, above], fmt=f"{MARKERS[k % 8]}-", label=name, **look)
     for point in points:
         if point["knee"]:

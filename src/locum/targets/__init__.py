@@ -10,7 +10,7 @@ from typing import Any
 from locum.core.errors import InvalidData
 from locum.core.target import Target
 from locum.targets.boosting import from_boosting
-from locum.targets.callable import from_callable
+from locum.targets.function import from_callable
 from locum.targets.http import from_http
 from locum.targets.onnx import from_onnx
 from locum.targets.recorded import read_csv, recorded
@@ -139,7 +139,7 @@ def _of_object(thing: Any) -> Callable[..., Target]:
             return make
     if hasattr(thing, "predict"):
         return from_sklearn
-    if isinstance(thing, Callable):  # the module of that name hides the built-in function here
+    if callable(thing):
         return from_callable
     raise InvalidData(
         f"expected a function, a predictor, a torch module, a booster, 'module:function', an address or a file, got "
