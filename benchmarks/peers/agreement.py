@@ -10,7 +10,7 @@ them, so it is given more rows, until it asks as often as the others.
 
 Writes benchmarks/peers/agreement/result.json and prints one JSON line. Needs the environment of the peers: make peers.
 
-    python benchmarks/peers/agreement.py [--quick] [--data NAME ...] [--seeds N]
+    python benchmarks/peers/agreement.py [--quick] [--resume] [--data NAME ...] [--seeds N]
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from locum.targets import from_sklearn
 
 HERE = Path(__file__).parent
 PEERS_PYTHON = HERE.parents[1] / ".venv-peers" / "bin" / "python"
+RESULT = HERE / "agreement" / "result.json"
 DATA = ("grid_stability", "satellite", "fatal_accidents")
 MOST_ROWS = 10_000  # of a table, so that the largest do not take all the time
 SEARCHED = 8  # settings tried for each black box, on a table's first split
@@ -298,17 +299,27 @@ class Cell:
 
 
 def cells(
-    names: list[str], boxes: list[str], seeds: range, budgets: list[int], sizes: list[int], report: dict[str, Any]
+    names: list[str],
+    boxes: list[str],
+    seeds: range,
+    budgets: list[int],
+    sizes: list[int],
+    report: dict[str, Any],
+    known: set[tuple[Any, ...]],
 ) -> Iterator[Cell]:
-    """Run everything; `report` is told of the black boxes."""
+    """Run everything but the known cells; `report` is told of the black boxes."""
     for name in names:
         table = datasets.load(name)
         for box in boxes:
+            if all((name, box, budget, size) in known for budget in budgets for size in sizes):
+                continue
             best = tuned(BLACK_BOXES[box], table.domain, table.split(0).train)
             made = [trained(BLACK_BOXES[box], best, table, seed) for seed in seeds]
             report[f"{name}, {box}"] = {"settings": best, "accuracy": [accuracy for _, accuracy in made]}
             for budget in budgets:
                 for size in sizes:
+                    if (name, box, budget, size) in known:
+                        continue
                     said: dict[str, list[Said | str]] = {method: [] for method in METHODS}
                     for on, _ in made:
                         for method, run in METHODS.items():
@@ -338,10 +349,33 @@ def verdicts(records: list[dict[str, Any]]) -> dict[str, dict[str, list[int]]]:
     return out
 
 
+def summary(records: list[dict[str, Any]], seeds: int) -> dict[str, Any]:
+    """The line that is printed."""
+    seconds = sum(sum(found.get("seconds", [])) for record in records for found in record["methods"].values())
+    return {
+        "benchmark": "peers/agreement",
+        **{key: sorted({record[key] for record in records}) for key in ("data", "black_box", "budget", "size")},
+        "seeds": seeds,
+        "cells_measured": len(records),
+        "won_undecided_lost": verdicts(records),
+        "seconds_fitting": round(seconds, 1),
+    }
+
+
+def earlier(seeds: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Cells and black boxes of a run that was stopped."""
+    try:
+        found = json.loads(RESULT.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return [], {}
+    return (found["cells"], found["black_boxes"]) if found["seeds"] == seeds else ([], {})
+
+
 def main() -> int:
     """Run, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one of each, one seed; nothing is written")
+    parser.add_argument("--resume", action="store_true", help="keep the cells of a run that was stopped, of the same code")
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=datasets.names())
     parser.add_argument("--black-boxes", nargs="+", default=list(BLACK_BOXES), choices=list(BLACK_BOXES))
     parser.add_argument("--seeds", type=int, default=5)
@@ -354,24 +388,17 @@ def main() -> int:
     if asked.quick:
         asked.data, asked.black_boxes, asked.seeds = asked.data[:1], asked.black_boxes[:1], 1
         asked.budgets, asked.sizes = [300], [8]
-    start, boxes, records = time.perf_counter(), dict[str, Any](), list[dict[str, Any]]()
-    for cell in cells(asked.data, asked.black_boxes, range(asked.seeds), asked.budgets, asked.sizes, boxes):
+    records, boxes = earlier(asked.seeds) if asked.resume else ([], {})
+    known = {tuple(record[key] for key in ("data", "black_box", "budget", "size")) for record in records}
+    figures = summary(records, asked.seeds)
+    for cell in cells(asked.data, asked.black_boxes, range(asked.seeds), asked.budgets, asked.sizes, boxes, known):
         records.append(cell.record())
         print(line(records[-1]), file=sys.stderr, flush=True)
-        figures = {
-            "benchmark": "peers/agreement",
-            "data": asked.data,
-            "seeds": asked.seeds,
-            "budgets": asked.budgets,
-            "sizes": asked.sizes,
-            "cells_measured": len(records),
-            "won_undecided_lost": verdicts(records),
-            "seconds": round(time.perf_counter() - start, 1),
-        }
+        figures = summary(records, asked.seeds)
         if not asked.quick:  # after each cell, so that a run that is stopped keeps what it measured
             whole = {**figures, "python": platform.python_version(), "black_boxes": boxes, "cells": records}
-            HERE.joinpath("agreement").mkdir(exist_ok=True)
-            HERE.joinpath("agreement", "result.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+            RESULT.parent.mkdir(exist_ok=True)
+            RESULT.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures))
     return 0
 

@@ -1,11 +1,11 @@
 """How often 95 % intervals cover: every measure and interval method, on realistic scenarios, over 2,000 repeats.
 
 Each line of the table draws rows again and again, measures them as a user would, and counts how often the interval holds the
-value of the measure in the population. Expected is 93 to 99 %. Intervals that are exact or meant for any distribution of
-bounded scores ("dirichlet", "betting", "empirical bernstein", "exact binomial", "moment-matched beta"), the rare-error bound,
-and the best of several candidates, may cover more than 99 %. Scenarios marked as hard are there to show where a method for
-unbounded errors stops holding, and by how much: errors that are mostly small and seldom very large, with few rows. They may
-fall to 85 %.
+value of the measure in the population. Expected is 93 to 99 %. More than 99 % is accepted where an interval is exact or meant
+for any distribution of bounded scores ("exact binomial", "dirichlet", "betting", "empirical bernstein", "moment-matched beta"),
+is the rare-error bound, rests on 50 rows or fewer, or is that of the best of several candidates. Scenarios marked as hard show
+where intervals for unbounded errors stop holding, and by how much: almost all of the error comes from events that a sample of
+this size seldom holds. There 80 % is expected.
 
 Writes benchmarks/speed/coverage/result.json and prints one JSON line; exits with 1 when a line is outside what is expected.
 
@@ -32,10 +32,11 @@ from locum.core import bounds
 from locum.core.measures import RowMeasure, measure
 
 HERE = Path(__file__).parent / "coverage"
-EXPECTED, HARD = (0.93, 0.99), (0.85, 0.99)
+EXPECTED, HARD = (0.93, 0.99), (0.8, 0.99)
 MAY_EXCEED = {
     "exact binomial", "dirichlet", "moment-matched beta", "rare-error bound", "betting", "empirical bernstein",
 }  # fmt: skip
+FEW = 50  # rows
 BIG = 1_000_000  # rows on which the true value of a scenario is taken
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
@@ -80,7 +81,10 @@ def values(kind: str, noise: float = 0.3) -> Draw:
         error = {
             "normal": rng.normal(size=n),
             "heavy": rng.standard_t(5, size=n),
+            "wild": rng.standard_t(2.5, size=n),
             "uneven": rng.normal(size=n) * (0.3 + 1.5 * x[:, 0]),
+            "rare": rng.normal(size=n) * (rng.random(n) < 0.05) / noise,  # exact on 95 % of the rows
+            "whole": np.where(rng.random(n) < 0.03, 5.0, rng.normal(size=n)),  # now and then far out
         }[kind]
         return y, y + noise * error
 
@@ -214,7 +218,7 @@ def coverage(s: Scenario, repeats: int) -> dict[str, Any]:
     methods = Counter(ends[2] for ends in found)
     share = float(np.mean((lower <= true) & (true <= upper)))
     least, most = HARD if s.hard else EXPECTED
-    most = 1.0 if s.candidates > 1 or MAY_EXCEED & set(methods) else most
+    most = 1.0 if s.candidates > 1 or s.n <= FEW or MAY_EXCEED & set(methods) else most
     return {
         "scenario": s.name, "measure": s.measure, "n": s.n, "groups": s.groups or None, "candidates": s.candidates,
         "methods": dict(methods), "truth": round(true, 4), "coverage": round(share, 4),
@@ -230,8 +234,8 @@ def scenarios() -> list[Scenario]:
 
 
 def _independent() -> list[Scenario]:
-    out = [Scenario(f"rate {r}", "agreement", classes(r), n) for r in (0.85, 0.9, 0.95) for n in (200, 500, 1000)]
-    out += [
+    return [
+        *[Scenario(f"rate {r}", "agreement", classes(r), n) for r in (0.85, 0.9, 0.95) for n in (200, 500, 1000)],
         Scenario("rate 0.99", "agreement", classes(0.99), 1000),
         *[Scenario(f"rate {r}", "cohen_kappa", classes(r), n) for r in (0.85, 0.95) for n in (200, 1000)],
         *[Scenario(f"rate {r}", "balanced_agreement", classes(r), n) for r in (0.85, 0.95) for n in (200, 1000)],
@@ -242,23 +246,26 @@ def _independent() -> list[Scenario]:
             for n in (200, 1000)
         ],
         *[
-            Scenario(kind, name, values(kind), n, hard=kind == "skewed" and name != "mae" and n < 1000)
+            Scenario(kind, name, values(kind), n, hard=kind == "wild" and name != "mae")
             for name in ("r2", "rmse", "mae", "pearson_correlation")
-            for kind in ("normal", "heavy", "uneven", "steps", "skewed")
+            for kind in ("normal", "heavy", "uneven", "steps", "skewed", "rare", "wild")
             for n in ((200, 1000) if name == "r2" else (200,))
         ],
         *[Scenario("95 % intervals", "interval_coverage", ends, n) for n in (200, 1000)],
         *[
             Scenario(kind, name, values(kind), n)
             for name in ("kendall_tau", "spearman_correlation")
-            for kind in ("normal", "steps", "skewed")
+            for kind in ("normal", "steps", "heavy", "rare")
             for n in (50, 200)
+        ],
+        *[
+            Scenario("nearly exact", name, values("normal", 0.03), 200)
+            for name in ("r2", "mae", "pearson_correlation", "kendall_tau", "spearman_correlation")
         ],
         *[Scenario("noise 0.5", name, lists(0.5), n) for name in ("top_k_overlap", "ndcg") for n in (200, 1000)],
         *[Scenario("rate 0.85", name, texts(0.85), n) for name in ("token_agreement", "exact_match") for n in (200, 1000)],
         Scenario("rate 0.85", "edit_similarity", texts(0.85), 200),
     ]
-    return out
 
 
 def _few() -> list[Scenario]:
@@ -284,15 +291,19 @@ DRAWN = [
 
 def _clustered() -> list[Scenario]:
     return [
-        Scenario(f"{g} clusters, {100 * alike:g} % alike ({i})", name, draw, 1000, groups=g, alike=alike, hard=i == 7)
+        Scenario(f"{g} clusters, {100 * alike:g} % alike ({i})", name, draw, 1000, groups=g, alike=alike)
         for i, (name, draw) in enumerate(DRAWN)
         for g, alike in ((10, 0.3), (30, 0.3), (50, 0.6), (200, 0.9))
+    ] + [
+        Scenario(f"{g} clusters, 3 % far out", name, values("whole"), 1000, groups=g, alike=0.9, hard=True)
+        for name in ("r2", "mae")
+        for g in (30, 200)
     ]
 
 
 def _weighted() -> list[Scenario]:
     return [
-        Scenario(f"weights {z}{', related' * related} ({i})", name, draw, 500, spread=z, related=related, hard=i == 7)
+        Scenario(f"weights {z}{', related' * related} ({i})", name, draw, 500, spread=z, related=related)
         for i, (name, draw) in enumerate(DRAWN)
         for z, related in ((0.5, False), (1.0, False), (0.7, True))
         if not (related and name == "total_variation_similarity")
@@ -303,7 +314,7 @@ def _bounded() -> list[Scenario]:
     """The three intervals for bounded scores, side by side."""
     drawn = [
         ("total_variation_similarity", probabilities(0.3)), ("total_variation_similarity", probabilities(1.0)),
-        ("token_agreement", texts(0.85)), ("agreement", classes(0.9)),
+        ("top_k_overlap", lists(0.5)), ("agreement", classes(0.9)),
     ]  # fmt: skip
     return [
         Scenario(f"{method} ({i})", name, draw, n, method=method)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from locum.core.errors import BudgetExhausted, InvalidData, TargetError, TargetTimeout
+from locum.core.execute import Malformed
 from locum.core.target import Budget, Target
 
 N = 40
@@ -111,6 +112,24 @@ def test_rows_that_raise_in_a_pool_lose_no_others(isolated):
     kept = np.delete(np.arange(N), caught.value.rows)
     np.testing.assert_array_equal(target.query(X[kept]), TRUTH[kept])
     assert target.account().paid == len(kept)
+
+
+@pytest.mark.parametrize("failures", ["raise", "isolate"])
+def test_a_model_may_end_the_query_itself(failures):
+    asked = []
+
+    def ends(rows):
+        asked.append(len(rows))
+        if len(asked) == 2:
+            raise Malformed("no credit is left")
+        return model(rows)
+
+    target = target_of(ends, retries=3, backoff=0.0, failures=failures)
+    with pytest.raises(TargetError, match="does not answer as it should: no credit is left; 33 of") as caught:
+        target.query(X)
+    assert caught.value.rows == tuple(range(7, N))
+    assert len(asked) == 2
+    np.testing.assert_array_equal(target.query(X[:7]), TRUTH[:7])
 
 
 # --- calls that hang -------------------------------------------------------------------------------------------------

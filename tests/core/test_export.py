@@ -27,6 +27,7 @@ from locum.core.errors import FormatError, InvalidData
 from locum.core.export import EXPORTS, FORMAT, load, save, write_atomically
 from locum.core.program import Program
 from locum.core.region import Region
+from locum.core.rivals import rivals
 from locum.core.surrogate import Saves, StandIn, fit
 from locum.core.target import Target
 from locum.explain.additive import AdditiveClassifier, AdditiveRegressor
@@ -72,25 +73,27 @@ def value(X):
     return X["age"].to_numpy() / 10 + X["pay"].fillna(0).to_numpy() / 5000
 
 
-def target_of(model):
-    return Target(label, name="loan") if hasattr(model, "classes") else Target(value, output="value", name="score")
-
-
 def fitted(model):
     """A stand-in as `fit` makes it, but of a model that was simply given all rows, which is quicker."""
-    rows, target = frame(), target_of(model)
-    answers = label(rows) if hasattr(model, "classes") else value(rows)
-    known = {"name": target.name, "output": target.output or "class", "classes": ["no", "yes"]}
+    rows, labels = frame(), hasattr(model, "classes")
+    answers, classes = (label(rows), ["no", "yes"]) if labels else (value(rows), None)
     domain = Domain.of(rows)
-    price = {"calls": len(rows), "seconds": 0.1, "money": 0.0, "currency": "EUR"}
-    standin = StandIn(clone(model).fit(rows, answers), domain, Region.of(domain, rows), known, price, random_state=7)
+    standin = StandIn(
+        model=clone(model).fit(rows, answers),
+        domain=domain,
+        region=Region.of(domain, rows),
+        target={"name": "loan", "output": "class" if labels else "value", "classes": classes},
+        price={"calls": len(rows), "seconds": 0.1, "money": 0.0, "currency": "EUR"},
+        rivals=rivals(domain, domain.encode(rows), answers, np.ones(len(rows)), classes),
+        random_state=7,
+    )
+    target = Target(label) if labels else Target(value, output="value")
     return standin.check(target, frame(60, seed=1))
 
 
 @pytest.fixture(scope="module")
 def tree():
-    target = target_of(TreeClassifier())
-    return fit(TreeClassifier(max_rules=4), target, frame(), budget=60).check(target, frame(60, seed=1))
+    return fitted(TreeClassifier(max_rules=4))
 
 
 @pytest.fixture
@@ -294,6 +297,18 @@ def test_an_archive_that_would_unfold_to_more_than_its_file_is_refused(path):
     path.write_bytes(signed(packed(bomb, zipfile.ZIP_DEFLATED)))
     assert path.stat().st_size < 200_000
     with pytest.raises(FormatError, match="an archive that is not compressed and no larger than its file"):
+        load(path)
+
+
+def test_a_compressed_member_is_refused_however_small_it_says_it_is(path):
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as archive:
+        for name, data in parts(path).items():
+            archive.writestr(name, data)
+        archive.writestr("arrays/zeros.npy", bytes(10_000_000), zipfile.ZIP_LZMA)
+        archive.filelist[-1].file_size = 10
+    path.write_bytes(signed(body.getvalue()))
+    with pytest.raises(FormatError, match="an archive that is not compressed"):
         load(path)
 
 

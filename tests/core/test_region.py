@@ -68,6 +68,14 @@ def test_the_share_of_rows_that_reach_beyond_all_others():
     assert region.false_alarm_rate == pytest.approx(alone.mean() + 0.1)
 
 
+def test_the_share_of_rows_that_stand_alone_with_a_category_or_a_gap():
+    rows = pd.DataFrame({"letter": ["a"] * 14 + ["b"] * 14 + ["c", "a"], "x": [1.0, 2.0] * 14 + [1.0, None]})
+    domain = Domain.of(rows)
+    assert Region.of(domain, rows).false_alarm_rate == pytest.approx(2 / 30)
+    unknown = rows.assign(letter=["a"] * 14 + ["b"] * 14 + ["z", "z"], x=[1.0, 2.0] * 15)
+    assert Region.of(domain, unknown).false_alarm_rate == pytest.approx(2 / 30)
+
+
 def test_few_rows_have_ranges_only():
     rows = np.random.default_rng(0).normal(size=(39, 2))
     region = Region.of(Domain.of(rows), rows)
@@ -200,6 +208,21 @@ def test_a_row_as_far_as_the_threshold_is_inside():
     region = Region.of(Domain.of(rows), rows)
     assert region.inside(rows).all()
     assert region.false_alarm_rate == pytest.approx(0.05)
+    rows = np.random.default_rng(0).normal(size=(300, 5))
+    region = Region.of(Domain.of(rows), rows)
+    novelty = region.novelty(rows)
+    reach = region.threshold - novelty[novelty <= region.threshold].max()
+    # The row that made the threshold is inside, with room for sums in another order.
+    assert 1e-12 * region.threshold < reach < 1e-8 * region.threshold
+
+
+def test_a_row_without_gaps_is_a_unit_away_from_one_with_a_gap():
+    rows = np.full((100, 2), np.nan)
+    rows[:, 0] = np.tile([0.0, 1.0], 50)
+    rows[:3, 1] = [0.0, 1.0, 2.0]
+    region = Region.of(Domain.of(rows), rows)
+    assert region.novelty([[0.0, 1.0]])[0] >= 1.0
+    assert region.novelty([[0.0, np.nan]])[0] == 0.0
 
 
 def test_columns_of_many_kinds_alone():

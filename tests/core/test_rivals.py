@@ -121,6 +121,25 @@ def test_a_planted_split_is_found_and_read():
     assert "IF colour is one of blue, red THEN 1" in made(domain, Z, by_colour)["one split"].program.text()
 
 
+def test_missing_values_alone_can_be_a_side():
+    domain, Z = table()
+    y = np.where(np.isnan(Z[:, 1]), 5.0, 1.0)
+    split = made(domain, Z, y)["one split"]
+    np.testing.assert_allclose(split.answers(Z, "value"), y)
+    assert split.program.text() == "IF b is known THEN 1\nIF b is missing THEN 5"
+    again = Rival.from_dict(json.loads(json.dumps(split.to_dict(), allow_nan=False)))
+    np.testing.assert_allclose(again.answers(Z, "value"), y)
+
+
+def test_missing_values_can_be_split_off_further_down():
+    domain, Z = table(800)
+    y = np.where(np.isnan(Z[:, 1]), 5.0, np.where(Z[:, 1] <= 0, 4.0, -4.0))
+    rules = grown_rules(domain, Z, y[:, None], np.ones(800), leaves=3)
+    np.testing.assert_allclose(sum(rule.contribution(Z)[:, 0] for rule in rules), y)
+    assert sorted(rule.value[0] for rule in rules) == [-4.0, 4.0, 5.0]
+    assert "b is missing" in [rule.text(domain.columns) for rule in rules]
+
+
 def test_an_unknown_category_gets_the_mean():
     domain, Z = table()
     y = np.where(Z[:, 2] == 1, 5.0, 0.0)

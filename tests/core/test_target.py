@@ -323,6 +323,42 @@ def test_retries_wait_longer_each_time():
     assert (waits >= [0.02, 0.04, 0.08]).all()
 
 
+class Later(Exception):
+    def __init__(self, retry_after):
+        super().__init__("later")
+        self.retry_after = retry_after
+
+
+def test_an_error_may_say_how_long_to_wait():
+    times = []
+
+    def busy(X):
+        times.append(time.monotonic())
+        if len(times) < 3:
+            raise Later(0.05)
+        return 2 * X[:, 0]
+
+    assert target_of(busy, retries=2, backoff=0.01).query(rows(1)).tolist() == [2]
+    assert (np.diff(times) >= [0.06, 0.07]).all()
+
+
+@pytest.mark.parametrize("failures", ["raise", "isolate"])
+def test_what_is_not_worth_asking_again_is_not_asked_as_it_was(failures):
+    def refuses(X, answers):
+        if 3 in X:
+            raise Later(math.inf)
+        return answers
+
+    model = Model(refuses)
+    target = target_of(model, retries=5, backoff=0.0, failures=failures)
+    with pytest.raises(TargetError, match="raised Later: later") as caught:
+        target.query(rows(1, 2, 3, 4))
+    assert caught.value.rows == ((0, 1, 2, 3) if failures == "raise" else (2,))
+    assert [batch.ravel().tolist() for batch in model.batches] == (
+        [[1, 2, 3, 4]] if failures == "raise" else [[1, 2, 3, 4], [1, 2], [3, 4], [3], [4]]
+    )
+
+
 def test_rows_with_a_bad_answer_are_asked_again_alone():
     def first_time(X, answers):
         return np.where((X[:, 0] == 3) & (len(X) > 1), math.nan, answers)

@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with self.server.lock:
             self.server.asked.append(asked)
-            self.server.sent.append((self.path, dict(self.headers)))
+            self.server.sent.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
             self.server.times.append(time.monotonic())
             act = self.server.script.pop(0) if self.server.script else self.server.usual
         act(self, asked)
@@ -239,6 +239,8 @@ def test_a_row_without_an_answer_is_asked_again_alone(server):
     np.testing.assert_array_equal(target.query(ROWS[:3]), [1.0, 5.0, 9.0])
     assert server.rows == [ROWS[:3].tolist(), ROWS[1:2].tolist(), ROWS[1:2].tolist()]
     assert target.account().paid == 3
+    server.script = [says({"answers": [[0.25, 0.75], None]}), says({"answers": [[0.5, 0.5]]})]
+    np.testing.assert_array_equal(made(server).query(ROWS[:2]), [[0.25, 0.75], [0.5, 0.5]])
 
 
 @pytest.mark.parametrize(
@@ -278,6 +280,12 @@ def test_an_endpoint_that_never_answers_is_a_time_out(server):
     with pytest.raises(TargetTimeout, match=r"no answer within 0.1 s"):
         made(server, timeout=0.1, retries=1).query(ROWS)
     assert len(server.asked) == 2
+
+
+def test_an_endpoint_that_trickles_is_a_time_out(server):
+    server.usual = trickles
+    with pytest.raises(TargetTimeout, match=r"no answer within 0.3 s"):
+        made(server, timeout=0.3, retries=0).query(ROWS)
 
 
 def test_an_endpoint_that_is_not_there(server):
@@ -332,6 +340,7 @@ def test_rows_that_are_refused_are_found_among_the_others(server):
         target.query(ROWS)
     assert lost.value.rows == (5,)
     assert target.account().paid == 11
+    assert len({str(rows) for rows in server.rows}) == len(server.rows)  # no batch was asked as it was before
     answered = [tuple(row) for rows in server.rows for row in rows if [10.0, 11.0] not in rows]
     assert len(answered) == len(set(answered)) == 11  # no row was paid for twice
 

@@ -116,8 +116,9 @@ def test_tables_of_recorded_answers(tmp_path):
     parquet.write_table(arrow.table({"a": [0.0], "p": [0.25], "q": [0.75]}), tmp_path / "t.parquet")
     several = target(tmp_path / "t.parquet", answer=["p", "q"], output="probability")
     np.testing.assert_array_equal(several.query(several.rows), [[0.25, 0.75]])
-    queried = target(f"duckdb:SELECT * FROM '{csv}'", answer="y")
-    np.testing.assert_array_equal(queried.query(queried.rows), [5, 6])
+    queried = target(f"duckdb:SELECT * FROM '{csv}'", answer="y", columns=["b"])
+    np.testing.assert_array_equal(queried.query(np.array([(3,), (1,)], dtype=[("b", int)])), [6, 5])
+    assert queried.name == "DuckDB query"
 
 
 # ------------------------------------------------------------------ what is not

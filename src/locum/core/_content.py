@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import importlib
 import inspect
 import json
 import math
@@ -335,13 +336,11 @@ def _unpack_columns(record: dict[str, Any], body: bytes) -> Any:
             out[name] = values
         return out
     if record["frame"] == "pandas":
-        import pandas as pd
-
-        return pd.DataFrame({name: pd.Series(values, dtype=dtypes[name]) for name, values in named.items()})
-    import polars as pl
-
+        library = importlib.import_module("pandas")
+        return library.DataFrame({name: library.Series(values, dtype=dtypes[name]) for name, values in named.items()})
+    library = importlib.import_module("polars")
     lists = {name: values.tolist() if values.dtype.kind == "O" else values for name, values in named.items()}
-    return pl.DataFrame(lists, schema={name: getattr(pl, dtype, None) for name, dtype in dtypes.items()})  # None: text
+    return library.DataFrame(lists, schema={name: getattr(library, dtype, None) for name, dtype in dtypes.items()})
 
 
 def join(parts: list[Any]) -> Any:
@@ -358,15 +357,9 @@ def join(parts: list[Any]) -> Any:
         # Of text and numbers, NumPy would make text.
         mixed = len({part.dtype.kind in "US" for part in parts}) > 1
         return np.concatenate([part.astype(object) for part in parts] if mixed else parts)
-    import narwhals.stable.v1 as nw
-
-    if nw.from_native(parts[0]).implementation.is_pandas():
-        import pandas as pd
-
-        return pd.concat(parts, ignore_index=True)
-    import polars as pl
-
-    return pl.concat(parts, how="vertical_relaxed")
+    library = type(parts[0]).__module__.partition(".")[0]
+    how: dict[str, Any] = {"ignore_index": True} if library == "pandas" else {"how": "vertical_relaxed"}
+    return importlib.import_module(library).concat(parts, **how)
 
 
 def _form(rows: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import math
 import platform
 import re
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from locum.core.domain import Domain
 from locum.core.errors import InvalidData
 from locum.core.measures import default_measure, measure
+from locum.core.program import Rule
 from locum.core.rivals import grown_rules
 from locum.core.surrogate import StandIn
 
@@ -52,8 +54,8 @@ def records(domain: Domain, Z: _FLOAT) -> list[dict[str, Any]]:
 def worst(standin: StandIn, Z: _FLOAT, truth: NDArray[Any], said: NDArray[Any]) -> tuple[dict[str, Any], ...]:
     """The parts of the region with the least fidelity, each as `Card.worst` takes it; none where rows are few.
 
-    A small tree of the errors finds them on one half of the rows, and they are measured on the other, corrected for the
-    number of parts; so they are not just where chance put the errors.
+    A small tree of the errors finds them on one half of the rows, with as many leaves as those bear out, and they are measured
+    on the other, corrected for the number of parts; so they are not just where chance put the errors.
     """
     n = len(Z)
     if n < _FEWEST or truth.ndim > 2:
@@ -62,15 +64,14 @@ def worst(standin: StandIn, Z: _FLOAT, truth: NDArray[Any], said: NDArray[Any]) 
     error = _errors(output, truth, said)
     order = np.random.default_rng(standin.random_state).permutation(n)
     first, second = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
-    if not error[first].any():
+    if not error[first].std():
         return ()
-    least = max(_LEAST_ROWS, int(_LEAST_SHARE * len(first)))
-    parts = grown_rules(standin.domain, Z[first], error[first, None], np.ones(len(first)), leaves=_LEAVES, min_rows=least)
+    parts = _parts(standin.domain, Z[first], error[first])
     score = measure("mae") if output == "value" else default_measure(output)
     found: list[tuple[float, dict[str, Any]]] = []
     for part in parts:
         inside = second[part.holds(Z[second])]
-        if not part.conditions or len(inside) < _LEAST_ROWS or error[inside].mean() <= error[second].mean():
+        if len(inside) < _LEAST_ROWS or error[inside].mean() <= error[second].mean():
             continue
         try:
             fidelity = score.fidelity(
@@ -94,6 +95,23 @@ def worst(standin: StandIn, Z: _FLOAT, truth: NDArray[Any], said: NDArray[Any]) 
     return tuple(record for _, record in found[:_PARTS])
 
 
+def _parts(domain: Domain, Z: _FLOAT, error: _FLOAT) -> tuple[Rule, ...]:
+    """The leaves of a tree of the errors, as many as Schwarz's criterion allows; none where a single one will do.
+
+    A leaf costs three numbers: its mean, and the column and the place of a cut.
+    """
+    n = len(Z)
+    least, best = max(_LEAST_ROWS, int(_LEAST_SHARE * n)), tuple[Rule, ...]()
+    lowest = n * math.log(error.var())
+    for leaves in range(2, _LEAVES + 1):
+        rules = grown_rules(domain, Z, error[:, None], np.ones(n), leaves=leaves, min_rows=least)
+        spread = np.mean((error - sum(rule.contribution(Z)[:, 0] for rule in rules)) ** 2)
+        score = n * math.log(max(float(spread), 1e-300)) + 3 * (len(rules) - 1) * math.log(n)
+        if score < lowest:
+            best, lowest = rules, score
+    return best
+
+
 def _errors(output: str, truth: NDArray[Any], said: NDArray[Any]) -> _FLOAT:
     if output == "class":
         return (truth != said).astype(float)
@@ -111,6 +129,10 @@ def _shown(standin: StandIn, answer: Any) -> Any:
 
 def examples(standin: StandIn, Z: _FLOAT, said: NDArray[Any], most: int = 4) -> tuple[dict[str, Any], ...]:
     """Typical rows with different answers: the least novel of each class, or of each quarter of the values."""
+    named = ~((Z < 0) & standin.domain.categorical).any(axis=1)  # a category never seen is not typical, and has no value
+    Z, said = Z[named], said[named]
+    if not len(Z):
+        return ()
     novelty = standin.region.novelty(standin.domain.decode(Z))
     if standin.target["output"] == "value":
         first = said if said.ndim == 1 else said[:, 0]

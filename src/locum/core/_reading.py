@@ -22,15 +22,23 @@ def _labels(truth: Any, prediction: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         raise InvalidData(f"expected labels of one type, got answers like {pair[0][:1]} and predictions {pair[1][:1]}")
     both = np.concatenate([side if side.dtype == pair[0].dtype else side.astype(object) for side in pair])
     if both.dtype == object:
-        if any(label is None or label != label for label in both.tolist()):
-            raise InvalidData("expected a label in every row, got a missing one: drop those rows")
-        seen: dict[Any, int] = {}
-        codes = np.array([seen.setdefault(label, len(seen)) for label in both.tolist()], dtype=np.intp)
+        codes = _coded(both.tolist())
     else:
-        if both.dtype.kind in "fc" and np.isnan(both).any():
-            raise InvalidData("expected a label in every row, got NaN: drop those rows")
+        if both.dtype.kind in "fcmM" and np.any(both != both):
+            raise InvalidData("expected a label in every row, got a missing one: drop those rows")
         codes = np.unique(both, return_inverse=True)[1]
     return codes[: len(pair[0])], codes[len(pair[0]) :]
+
+
+def _coded(labels: list[Any]) -> NDArray[np.intp]:
+    """Labels of any one kind, numbered as they come."""
+    seen: dict[Any, int] = {}
+    try:
+        if any(label is None or label != label for label in labels):
+            raise InvalidData("expected a label in every row, got a missing one: drop those rows")
+        return np.array([seen.setdefault(label, len(seen)) for label in labels], dtype=np.intp)
+    except TypeError:  # lists and the like have no hash; pandas' own missing value is neither equal to itself nor not
+        raise InvalidData("expected labels that are text, numbers or True / False, and none missing, in every row") from None
 
 
 def _probabilities(truth: Any, prediction: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -79,7 +87,12 @@ def _sequences(truth: Any, prediction: Any) -> tuple[NDArray[Any], NDArray[Any]]
         if rows is None or any(not hasattr(row, "__iter__") for row in rows):
             raise InvalidData(f"expected {who} as a list of sequences (strings, or lists of tokens), got {side!r:.80}")
         held = np.empty(len(rows), dtype=object)
-        held[:] = [tuple(row.tolist() if isinstance(row, np.ndarray) else row) for row in rows]
+        for i, row in enumerate(rows):  # one by one: NumPy would take tuples of one length for a second axis
+            held[i] = tuple(row.tolist() if isinstance(row, np.ndarray) else row)
+        try:
+            hash(tuple(held))
+        except TypeError:
+            raise InvalidData(f"expected {who} as sequences of tokens (text or numbers), got lists within rows") from None
         pair.append(held)
     return _same_length(*pair)
 
@@ -90,9 +103,16 @@ def _same_length(truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray
     return truth, prediction
 
 
+def _array(values: Any, who: str) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InvalidData(f"expected {who} as one row of the same shape for each query, got rows of differing shape") from None
+
+
 def _column(values: Any, who: str) -> NDArray[Any]:
     """Labels of shape (n,); text and objects alike."""
-    array = np.asarray(values)
+    array = _array(values, who)
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.ndim != 1:
         raise InvalidData(f"expected {who} as labels of shape (n,), got shape {array.shape}")
@@ -101,7 +121,7 @@ def _column(values: Any, who: str) -> NDArray[Any]:
 
 def _finite(values: Any, who: str) -> NDArray[np.float64]:
     """Finite real numbers as floats, at least one-dimensional."""
-    array = np.asarray(values)
+    array = _array(values, who)
     try:
         if array.dtype.kind in "USbcmM":
             raise TypeError

@@ -63,11 +63,11 @@ class BudgetExhausted(LocumError, RuntimeError):
     ----------
     message : str
         What ran out, and after how much.
-    ledger : Ledger or None
+    ledger : Ledger or None, default=None
         The record of everything that was paid for.
     answered : int, default=0
         How many of the rows asked for in this call, from the first on, have an answer.
-    best : object or None
+    best : object or None, default=None
         The best stand-in so far, where there is one.
     """
 

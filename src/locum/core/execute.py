@@ -62,10 +62,10 @@ class Outcome:
     ----------
     positions : ndarray of shape (m,)
     claim : object
-    answers : ndarray of shape (m, ...) or None
-    seconds : float
+    answers : ndarray of shape (m, ...) or None, default=None
+    seconds : float, default=0.0
         Time the answers took.
-    error : Exception or None
+    error : Exception or None, default=None
         Of the last attempt.
     """
 
@@ -131,7 +131,8 @@ def run(
     plan : Plan
     judge : callable
         From what the model gave back and the number of rows: the answers, which rows have a bad one, and what is bad.
-        It raises `Malformed` where nothing can be kept; then no further job is begun, as after a pool that broke for good.
+        It raises `Malformed` where nothing can be kept; then no further job is begun, as after a pool that broke for good, or
+        a model that raises it itself.
     take : callable
         A copy of the rows at given positions.
     """
@@ -151,7 +152,8 @@ def run(
                 stopped |= any(isinstance(outcome.error, ENDING) for outcome in outcomes)
                 yield from outcomes
                 for piece in again:
-                    ready = time.monotonic() + plan.backoff * 2 ** (piece.attempt - 1) if piece.attempt else 0.0
+                    pause = plan.backoff * 2 ** (piece.attempt - 1) + _retry_after(piece.error) if piece.attempt else 0.0
+                    ready = time.monotonic() + pause
                     heapq.heappush(later, (ready, int(piece.positions[0]), piece))
             stopped |= pool.width == 0
             while stopped and later:
@@ -194,6 +196,8 @@ def _settle(job: Job, result: Any, plan: Plan, judge: Judge) -> tuple[list[Outco
     """What is decided about a job that came back, and what of it is asked again."""
     kept: list[Outcome] = []
     isolate = plan.isolate
+    if isinstance(result, Malformed):
+        return [Outcome(job.positions, job.claim, error=result)], []
     if isinstance(result, Exception):
         error = result
     else:
@@ -208,12 +212,18 @@ def _settle(job: Job, result: Any, plan: Plan, judge: Judge) -> tuple[list[Outco
         if good.all():
             return kept, []
         job, error, isolate = replace(job, positions=job.positions[bad]), BadAnswer(why), False
-    if job.attempt < plan.retries:
+    if job.attempt < plan.retries and _retry_after(error) < float("inf"):
         return kept, [replace(job, attempt=job.attempt + 1, error=error)]
     if isolate and len(job.positions) > 1:
         halves = np.array_split(job.positions, 2)
         return kept, [replace(job, positions=half, attempt=0, error=error) for half in halves]
     return [*kept, Outcome(job.positions, job.claim, error=error)], []
+
+
+def _retry_after(error: Exception | None) -> float:
+    """Seconds that an error asks to wait beyond the back-off; infinite where the same rows are not worth asking again."""
+    seconds = getattr(error, "retry_after", 0.0)
+    return float(seconds) if isinstance(seconds, int | float) and seconds > 0 else 0.0
 
 
 # ---------------------------------------------------------------------- where calls run

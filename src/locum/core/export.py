@@ -189,7 +189,7 @@ def _class(path: str, classes: Iterable[type]) -> Any:
             found = getattr(importlib.import_module(named[1]), named[2], None)
         except ModuleNotFoundError as error:
             raise FormatError(f"the file holds a {path}, which this version of locum does not have") from error
-        if isinstance(found, type) and issubclass(found, Saves) and not inspect.isabstract(found) and _path(found) == path:
+        if isinstance(found, type) and issubclass(found, Saves) and not inspect.isabstract(found):
             return found
     raise FormatError(f"the file holds a {path}, which is no class of Locum that is saved; pass it in classes= if it is yours")
 

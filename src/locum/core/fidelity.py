@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 from locum.core.errors import FormatError, InvalidData
@@ -74,7 +75,7 @@ class Fidelity:
                 raise InvalidData(f"expected {name} to be text, got {getattr(self, name)!r}")
         for name in ("value", "lower", "upper", "level"):
             number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+            if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number):
                 raise InvalidData(f"expected {name} of a fidelity to be a finite number, got {number!r}")
             object.__setattr__(self, name, float(number))  # NumPy's own floats would print and store differently
         if self.lower > self.upper:
@@ -86,8 +87,9 @@ class Fidelity:
         least = {"n": 2, "candidates": 1} | ({} if self.groups is None else {"groups": 2})
         for name, minimum in least.items():
             count = getattr(self, name)
-            if isinstance(count, bool) or not isinstance(count, int) or count < minimum:
+            if isinstance(count, bool) or not isinstance(count, Integral) or count < minimum:
                 raise InvalidData(f"expected {name} to be a whole number of {minimum} or more, got {count!r}")
+            object.__setattr__(self, name, int(count))
         if not isinstance(self.greater_is_better, bool):
             raise InvalidData(f"expected greater_is_better to be True or False, got {self.greater_is_better!r}")
 
@@ -127,9 +129,16 @@ class Fidelity:
 def _outwards(number: float, fidelity: Fidelity, rounding: Any) -> str:
     """Three decimals, or three figures where those say nothing; bounds are rounded away from the value."""
     largest = max(abs(fidelity.value), abs(fidelity.lower), abs(fidelity.upper))
-    decimals = 3 if 0.1 <= largest < 10 or largest == 0 else 2 - math.floor(math.log10(largest))
+    decimals = 3 if 0.1 <= largest < 10 or largest == 0 else 2 - _magnitude(largest)
+    if 0 < abs(number) < 10.0**-decimals:  # beside a far larger one it keeps figures of its own
+        decimals = max(decimals, min(3, 2 - _magnitude(number)))
     scaled = number * 10.0**decimals
     nearest = round(scaled)
     units = nearest if abs(scaled - nearest) < 1e-6 else rounding(scaled)  # 0.93 may be stored as 0.92999...
     rounded = units / 10.0**decimals
     return f"{rounded:.{decimals}f}" if 0 <= decimals <= 6 else f"{rounded:.3g}"
+
+
+def _magnitude(number: float) -> int:
+    """Power of ten of the first figure; below 1e-290 numbers are printed as if they were that large."""
+    return max(math.floor(math.log10(abs(number))), -290)

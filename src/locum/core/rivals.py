@@ -6,6 +6,7 @@ carries its rivals, fitted on the very rows, answers and weights it was fitted o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -170,7 +171,7 @@ def grown_rules(
         left = np.asarray(np.where(np.isnan(x), missing_left, x <= cut), dtype=bool)
         for is_left, child in ((True, tree.children_left[node]), (False, tree.children_right[node])):
             one = _side(domain, j, orders.get(j), cut, is_left, missing_left == is_left)
-            both = held[j].and_(one, domain.columns) if j in held else one
+            both = _both(held[j], one, domain) if j in held else one
             walk(int(child), rows[left == is_left], {**held, j: both})
 
     walk(0, np.arange(len(Z)), {})
@@ -178,10 +179,19 @@ def grown_rules(
 
 
 def _side(domain: Domain, j: int, order: Any, cut: float, is_left: bool, missing: bool) -> Condition:
-    if order is None:
-        return Condition(j, None if is_left else cut, cut if is_left else None, missing=missing)
-    levels = sorted(int(level) for rank, level in enumerate(order) if (rank <= cut) == is_left)
-    return Condition(j, levels=tuple(levels), missing=missing)
+    if order is not None:
+        levels = sorted(int(level) for rank, level in enumerate(order) if (rank <= cut) == is_left)
+        return Condition(j, levels=tuple(levels), missing=missing)
+    if math.isinf(cut):  # known on the left; on the right missing values alone, which no interval says
+        return Condition(j) if is_left else Condition(j, levels=(), missing=True)
+    return Condition(j, None if is_left else cut, cut if is_left else None, missing=missing)
+
+
+def _both(one: Condition, other: Condition, domain: Domain) -> Condition:
+    """Both conditions on the same column as one."""
+    if () in (one.levels, other.levels):
+        return Condition(one.column, levels=(), missing=one.missing and other.missing)
+    return one.and_(other, domain.columns)
 
 
 # ---------------------------------------------------------------------- linear

@@ -61,7 +61,8 @@ class Target:
         Seconds a batch may take; then it is left alone. It keeps its worker, except on Ray, and when all workers are held so,
         nothing more is asked.
     retries : int, default=0
-        How often a batch that failed is asked again.
+        How often a batch that failed is asked again. An exception with a number ``retry_after`` is given those seconds beyond
+        the back-off; where it is infinite, the batch is not asked again as it was.
     backoff : float, default=0.5
         Seconds before the first retry, doubled each time.
     failures : {"raise", "isolate"}, default="raise"

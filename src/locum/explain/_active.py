@@ -39,7 +39,7 @@ _FLOOR = 0.02  # every row keeps a chance
 _INVENTED_WEIGHT = 0.5  # of all invented rows together, against the real ones
 _NEIGHBOURS = 10
 _FOLDS = 5
-_FEWEST_JUDGED, _JUDGED = 20, 100  # answers held out to judge by: not fewer, and no more than needed
+_FEWEST, _JUDGED = 30, 20  # answers to judge a way of teaching at all, and those held out to judge it by
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class ActiveQueries(AskTell):
 
     Notes
     -----
-    Cost: eleven fits of 100 random trees to the answers; seven fits of the model, each on at most 12,000 rows, and up to
-    eight more where there are fewer than 500 answers.
+    Cost: eleven fits of 100 random trees to the answers, and seven fits of the model, each on at most 12,000 rows; up to six
+    more of those where there are fewer than 100 answers.
 
     References
     ----------
@@ -235,8 +235,8 @@ class ActiveQueries(AskTell):
     def _alone_is_better(
         self, model: Any, rows: NDArray[np.intp], Y: _FLOAT, classes: Any, lessons: _Lessons, alone: _FLOAT
     ) -> bool:
-        """Whether the black box's answers alone teach `model` better, judged on answers held out: all of them where few."""
-        if len(rows) < _FEWEST_JUDGED:
+        """Whether the black box's answers alone teach `model` better, judged on some of them held out."""
+        if len(rows) < _FEWEST:
             return False
         losses = np.zeros(2)
         everyone = np.arange(len(self.candidates))

@@ -267,6 +267,10 @@ class Neighbourhood:
         """Numbers in standard deviations from the mean, codes of categories as they are, shape (n, d)."""
         return (Z - self.center) / self.spread
 
+    def linear(self, z: _FLOAT) -> NDArray[np.bool_]:
+        """Which columns hold a number that is known in one encoded row of shape (d,)."""
+        return self.numeric & ~np.isnan(z)
+
     def gaps(self, Z: _FLOAT, other: _FLOAT) -> _FLOAT:
         """How far apart cells are: standard deviations; 1 for different categories, or where one of two values is missing."""
         apart = np.abs(Z - other) / self.spread

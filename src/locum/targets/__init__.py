@@ -57,7 +57,8 @@ def target(thing: Any, *, method: str = "predict", answer: Any = None, trust_pic
     trust_pickle : bool, default=False
         Whether pickled models may be loaded; loading one runs whatever code it holds.
     **settings
-        Of `Target`, and of the function that makes this kind of target, such as `from_torch`.
+        Of `Target`, and of what makes this kind of target: `from_torch`, `from_onnx`, `from_boosting`, `from_http`,
+        `read_table`.
 
     Raises
     ------
@@ -101,11 +102,12 @@ def _from_model_file(path: str, *, method: str = "predict", trust_pickle: bool =
     return from_sklearn(load_model(path, trust_pickle=trust_pickle), method=method, **settings)
 
 
-def _from_table(table: str, *, answer: Any = None, **settings: Any) -> Target:
+def _from_table(table: str, *, answer: Any = None, columns: Any = None, database: Any = None, **settings: Any) -> Target:
     if answer is None:
         raise InvalidData(f"expected answer= to name the column of {table} that holds the answers")
-    rows, answers = read_table(table, answer)
-    return recorded(rows, answers, **{"name": os.path.basename(table) if os.path.exists(table) else table, **settings})
+    rows, answers = read_table(table, answer, columns=columns, database=database)
+    name = os.path.basename(table) if os.path.exists(table) else "DuckDB query"  # whose text may hold credentials
+    return recorded(rows, answers, **{"name": name, **settings})
 
 
 _SCHEMES: dict[str, Callable[..., Target]] = {"http": from_http, "https": from_http, "duckdb": _from_table}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -157,7 +156,7 @@ class _XGBoost(_Library):
             if _categories(facts, X):
                 data = xgboost.DMatrix(X, enable_categorical=True)
             else:
-                data = xgboost.DMatrix(as_numbers(X), missing=math.nan, enable_categorical=facts.categories, **named)
+                data = xgboost.DMatrix(as_numbers(X), enable_categorical=facts.categories, **named)
             return booster.predict(data, iteration_range=(0, 0 if best is None else int(best) + 1))
         except xgboost.core.XGBoostError as error:
             raise ValueError(_first_line(error)) from None

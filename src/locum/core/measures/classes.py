@@ -37,9 +37,9 @@ class Agreement(RowMeasure):
 class CohenKappa(Measure):
     """Agreement beyond chance: ``1 - D / E``, D the share that disagrees, E what would if both named classes blindly.
 
-    1 for a perfect copy, 0 for a constant stand-in, negative below chance; no unit. Interval: Korn-Graubard on D at the
-    effective sample size that kappa's linearised variance implies, divided by E. Cost: O(n log n).
-    Undefined when the target names one class. Reference: Cohen, Educational and Psychological Measurement 20 (1960).
+    1 for a perfect copy, 0 for a constant stand-in, negative below chance; no unit. Interval: moment-matched beta on D
+    with kappa's linearised variance, divided by E. Cost: O(n log n). Undefined when the target names one class.
+    Reference: Cohen, Educational and Psychological Measurement 20 (1960).
     """
 
     name = "cohen_kappa"
@@ -66,8 +66,8 @@ class CohenKappa(Measure):
 class BalancedAgreement(Measure):
     """Agreement within each class that the target names, averaged over classes: ``mean_c P(prediction = c | truth = c)``.
 
-    In [0, 1]; a constant stand-in scores 1 / classes. Interval: Korn-Graubard, each row weighing 1 / (its class's size).
-    Cost: O(n log n). Undefined when the target names one class.
+    In [0, 1]; a constant stand-in scores 1 / classes. Interval: moment-matched beta, each row weighing
+    1 / (its class's size). Cost: O(n log n). Undefined when the target names one class.
     """
 
     name = "balanced_agreement"

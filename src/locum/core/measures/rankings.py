@@ -27,30 +27,33 @@ class _RankCorrelation(Measure):
     reach: ClassVar[float]  # by how much moving a share of the rows can change it, at most, per share
 
     @abstractmethod
-    def statistic(self, x: Array, y: Array, w: Array) -> tuple[float, Array, Array]:
-        """Value, influence of each row and how far out of order each row is."""
+    def correlation(self, x: Array, y: Array) -> float:
+        """Its value on rows of equal weight."""
+
+    @abstractmethod
+    def expansion(self, x: Array, y: Array, w: Array) -> tuple[float, float, Array, Array]:
+        """Value, the same without the bias of small samples, influence of each row and how far out of order each is."""
 
     @final
     def estimate(
         self, truth: Any, prediction: Any, *, weights: Any, groups: Any, level: float, random_state: Any
     ) -> tuple[float, Interval]:
+        self._check_variety(truth.T, prediction.T)
         if truth.ndim == 2:
-            ones = np.ones(truth.shape[1])
-            self._check_variety(truth.T, prediction.T)
-            scores = np.array([self.statistic(x, y, ones)[0] for x, y in zip(truth, prediction, strict=True)])
+            scores = np.array([self.correlation(x, y) for x, y in zip(truth, prediction, strict=True)])
             return mean_score(np.clip(scores, -1.0, 1.0), (-1.0, 1.0), weights, groups, level, random_state)
-        self._check_variety(truth, prediction)
-        value, influence, misplaced = self.statistic(truth, prediction, np.ones(len(truth)) if weights is None else weights)
+        w = np.ones(len(truth)) if weights is None else weights
+        value, centre, influence, misplaced = self.expansion(truth, prediction, w)
         sums, mass = bounds.unit_sums(np.column_stack([misplaced, influence]), weights, groups)
         out, effects = sums.T
         still = out.max() <= 1e-12 or np.abs(effects).max() <= 1e-12  # nothing misplaced, or no spread to judge by
         bearing = 0.0 if still else float(out.sum() ** 2 / (out**2).sum())
-        if bearing < min(FEW, len(mass) / 2):
+        if bearing < min(FEW, len(mass) / 2) or abs(centre) >= 1.0 - 1e-12:
             share = float(special.betaincinv(bearing + 1.0, len(mass) - bearing, level))
             lower = max(value - self.reach * share, -1.0) if value >= 0 else -1.0
             upper = min(value + self.reach * share, 1.0) if value <= 0 else 1.0
             return value, Interval(lower, upper, level, "rare-error bound")
-        return value, bounds.linearised(value, influence, level, weights=weights, groups=groups)
+        return value, bounds.linearised(centre, influence, level, weights=weights, groups=groups)
 
     def _check_variety(self, truth: Array, prediction: Array) -> None:
         """Refuse rankings in which everything is tied (along the first axis)."""
@@ -72,37 +75,55 @@ class KendallTau(_RankCorrelation):
     name = "kendall_tau"
     reach = 4.0
 
-    def statistic(self, x: Array, y: Array, w: Array) -> tuple[float, Array, Array]:
-        total = w.sum()
-        both = _below(np.stack([x, -x, x, -x]), np.stack([y, -y, -y, y]), w)
-        same = (both[0] + both[1] - both[2] - both[3]) / total
-        free_x, free_y = (1.0 - _tied(side, w) / total for side in (x, y))
-        a, b, c = (w @ term / total for term in (same, free_x, free_y))
+    def correlation(self, x: Array, y: Array) -> float:
+        return self.expansion(x, y, np.ones(len(x)))[0]
+
+    def expansion(self, x: Array, y: Array, w: Array) -> tuple[float, float, Array, Array]:
+        same, free_x, free_y = _concordance(x, y, w)
+        a, b, c = (np.sort(w * term).sum() / w.sum() for term in (same, free_x, free_y))
         tau = float(np.clip(a / np.sqrt(b * c), -1.0, 1.0))
         influence = 2.0 * (same - a) / np.sqrt(b * c) - tau * ((free_x - b) / b + (free_y - c) / c)
-        return tau, influence, np.maximum((free_x + free_y) / 2.0 - np.sign(tau) * same, 0.0)
+        return tau, tau, influence, np.maximum((free_x + free_y) / 2.0 - np.sign(tau) * same, 0.0)
 
 
 @final
 class SpearmanCorrelation(_RankCorrelation):
-    """Spearman's rank correlation: Pearson's correlation of the midranks, in [-1, 1]. Cost: O(n log n).
+    """Spearman's rank correlation: Pearson's correlation of the midranks, in [-1, 1].
 
-    Undefined when either side is constant. Reference: Spearman, American Journal of Psychology 15 (1904); influence
-    as of a U-statistic of order three.
+    In small samples it lies nearer to 0 than in the population, by about ``3 (ρ - τ) / n``; the interval is centred
+    where it would be without that. Cost: O(n log² n); 1 s at n = 100,000. Undefined when either side is constant.
+    References: Spearman, American Journal of Psychology 15 (1904); Hoeffding, Annals of Mathematical Statistics 19
+    (1948), for its bias and its influence as of a U-statistic of order three.
     """
 
     name = "spearman_correlation"
     reach = 6.0
 
-    def statistic(self, x: Array, y: Array, w: Array) -> tuple[float, Array, Array]:
-        total = w.sum()
-        f, g = (0.5 - _above(side, w) / total for side in (x, y))
-        vf, vg, cov = (w @ term / total for term in (f * f, g * g, f * g))
-        dvf, dvg = (r * r + 2.0 * _above(side, w * r) / total - 3.0 * v for r, side, v in ((f, x, vf), (g, y, vg)))
-        dcov = f * g + (_above(x, w * g) + _above(y, w * f)) / total - 3.0 * cov
+    def correlation(self, x: Array, y: Array) -> float:
+        ones = np.ones(len(x))
+        f, g = (0.5 * len(x) - _above(side, ones) for side in (x, y))
+        return float(np.clip(f @ g / np.sqrt((f @ f) * (g @ g)), -1.0, 1.0))
+
+    def expansion(self, x: Array, y: Array, w: Array) -> tuple[float, float, Array, Array]:
+        share = w / np.sort(w).sum()
+        f, g = (0.5 - _above(side, share) for side in (x, y))
+        vf, vg, cov = (np.sort(share * term).sum() for term in (f * f, g * g, f * g))
+        dvf, dvg = (r * r + 2.0 * _above(side, share * r) - 3.0 * v for r, side, v in ((f, x, vf), (g, y, vg)))
+        dcov = f * g + _above(x, share * g) + _above(y, share * f) - 3.0 * cov
         rho = float(np.clip(cov / np.sqrt(vf * vg), -1.0, 1.0))
         influence = dcov / np.sqrt(vf * vg) - rho / 2.0 * (dvf / vf + dvg / vg)
-        return rho, influence, (f - np.sign(rho) * g) ** 2
+        # a row compared with the same other row in x and in y gives the excess over a mean of three independent rows
+        excess = [float(np.sort(share * share * term).sum()) / 4.0 for term in _concordance(x, y, w)]
+        spread = (vf - excess[1]) * (vg - excess[2])
+        unbiased = float(np.clip((cov - excess[0]) / np.sqrt(spread), -1.0, 1.0)) if spread > 0 else float(np.sign(rho))
+        return rho, unbiased, influence, (f - np.sign(rho) * g) ** 2
+
+
+def _concordance(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
+    """For each row, shares of the weight: in the same order less in the opposite; untied in x; untied in y."""
+    total = np.sort(w).sum()
+    both = _below(np.stack([x, -x, x, -x]), np.stack([y, -y, -y, y]), w)
+    return (both[0] + both[1] - both[2] - both[3]) / total, 1.0 - _tied(x, w) / total, 1.0 - _tied(y, w) / total
 
 
 def _tied(x: Array, w: Array) -> Array:
