@@ -44,6 +44,7 @@ def test_arrays_of_every_dtype_come_back(dtype):
     assert [c.integer for c in domain.columns] == [True] * 3
 
 
+@settings(deadline=None, max_examples=60)
 @given(arrays(np.float64, (5, 3), elements=FINITE | st.just(np.nan)))
 def test_float_arrays_are_their_own_encoding(rows):
     rows[:2] = [[0, 1, 2], [1, 2, 3]]
@@ -75,6 +76,7 @@ def test_whole_numbers_that_miss_a_value_come_back_as_floats():
     np.testing.assert_array_equal(back, [[1.0, np.nan], [2.5, 1e30]])
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(
         st.tuples(FINITE | st.none(), TEXT | st.none(), st.integers(-(2**53), 2**53), st.booleans()), min_size=1, max_size=9
@@ -107,6 +109,7 @@ def test_text_arrays_of_both_kinds():
     survives(rows.astype(np.dtypes.StringDType()), lambda back, rows: np.testing.assert_array_equal(back, rows.astype(object)))
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(
         st.tuples(
@@ -203,11 +206,31 @@ def test_polars_frames_come_back_with_their_dtypes():
     assert domain.categorical.tolist() == [False] * 5 + [True] * 3
 
 
+def test_pandas_frames_of_arrow_come_back():
+    pyarrow = pytest.importorskip("pyarrow")
+    text = pyarrow.string()
+    frame = pd.DataFrame(
+        {
+            "int": pd.array([1, None, 3], dtype="int64[pyarrow]"),
+            "float": pd.array([0.5, None, 3], dtype="double[pyarrow]"),
+            "bool": pd.array([True, None, False], dtype="bool[pyarrow]"),
+            "text": pd.Series(["a", None, "b"], dtype=pd.ArrowDtype(text)),
+            "coded": pd.Series(["a", None, "b"], dtype=pd.ArrowDtype(pyarrow.dictionary(pyarrow.int32(), text))),
+        }
+    )
+    # Text comes back as text, of another dtype.
+    domain, _ = survives(frame, lambda back, frame: pd.testing.assert_frame_equal(back, frame, check_dtype=False))
+    assert domain.categorical.tolist() == [False, False, False, True, True]
+    with pytest.raises(InvalidData, match="got pyarrow's Table; convert it first"):
+        domain.encode(pyarrow.table({"x": [1.0, 2.0]}))
+
+
 def test_a_nan_in_polars_is_missing():
     frame = pl.DataFrame({"x": [0.5, float("nan"), None, 1.0]})
     assert np.isnan(Domain.of(frame).encode(frame)[:, 0]).tolist() == [False, True, True, False]
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(FINITE | st.none(), TEXT | st.none()), min_size=1, max_size=9), st.sampled_from(["pandas", "polars"]))
 def test_frames_of_anything_come_back(values, library):
     values = [(0.5, "a"), (1.5, "b"), *values]
@@ -355,12 +378,19 @@ def test_numbers_that_are_infinite_are_refused_when_encoding_an_array():
         Domain.of(np.eye(2)).encode(np.array([[0.0, -np.inf]]))
 
 
+def test_a_record_cannot_name_a_library_of_its_own():
+    record = Domain.of(FITTED).to_dict()
+    for damage in ({"container": "antigravity"}, {"dtypes": ["float64"]}):
+        with pytest.raises(InvalidData, match="expected one of the containers array, object, structured, pandas, polars"):
+            Domain.from_dict({**record, **damage})
+
+
 def test_a_column_is_numeric_or_categorical():
     with pytest.raises(InvalidData, match="expected column 'x' to be numeric or categorical, got 'other'"):
         Column.from_dict({"name": "x", "kind": "other"})
 
 
-@settings(max_examples=30)
+@settings(deadline=None, max_examples=60)
 @given(st.permutations(range(6)))
 def test_the_order_of_rows_does_not_matter(order):
     rows = objects((1.5, "b"), (0.5, "a"), (None, "c"), (2.0, None), (7.0, "a"), (0.25, "b"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from locum.core.domain import Column
@@ -112,6 +112,7 @@ conditions = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(conditions, conditions)
 def test_two_conditions_on_a_column_as_one(one, other):
     if one.column != other.column:

@@ -407,6 +407,7 @@ def test_what_stands_in_a_page_ends_no_script():
     for program in hostile_program(HOSTILE):
         source = to_javascript(program)
         assert source.isascii()
+        assert to_python(program).isascii()
         assert "</" not in source
         assert "<!--" not in source
 
@@ -489,6 +490,15 @@ def test_javascript_reads_rows_as_the_program_does(tmp_path):
     assert ran.stdout.splitlines() == ["[1,2,2,3,2,3]", "column x: expected a number, got 1"]
 
 
+def test_javascript_takes_no_column_from_what_every_object_has(tmp_path):
+    column = Column("constructor", "categorical", levels=("a",), missing=True)
+    shape = Levels(0, ((1.0,),), (2.0,), (3.0,))
+    (tmp_path / "standin.mjs").write_text(to_javascript(Program((column,), "value", None, "identity", "sum", (shape,), (0.0,))))
+    script = "import('./standin.mjs').then(({ predict }) => console.log(predict({}), predict({ constructor: 'a' })))"
+    ran = subprocess.run([NODE, "-e", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ran.stdout == "2 1\n"
+
+
 @pytest.mark.parametrize("dialect", ["sqlite", "duckdb"])
 def test_sql_gives_back_the_columns_asked_for(dialect):
     program = simple_program(kind="class", classes=("no", "yes"), terms=(), base=(0.25, 0.75))
@@ -556,7 +566,9 @@ def test_what_no_language_can_say_is_refused(export):
         export(simple_program(terms=(Rule((Condition(0, low=float("-inf")),), (1.0,)),)))
     with pytest.raises(InvalidData, match="half a character"):
         export(Program((Column("\ud800"),), "value", None, "identity", "rules", (), (1.0,)))
-    with pytest.raises(InvalidData, match="codes beyond"):
+    with pytest.raises(InvalidData, match="the answer has codes beyond"):
+        export(Program((Column("x"),), "class", (1, 2**60), "identity", "rules", (), (1.0, 0.0)))
+    with pytest.raises(InvalidData, match="column 'c' has codes beyond"):
         export(Program((Column("c", "categorical", levels=(1, 2**60)),), "value", None, "identity", "rules", (), (1.0,)))
 
 

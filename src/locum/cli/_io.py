@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer", "Ask", "Budget", "Categorical", "Data", "Drop", "How", "Json", "LedgerPath", "Method", "Model", "Money",
-    "Pickle", "Seed", "Yes", "confirm", "console", "emit", "opened", "working",
+    "Pickle", "Seed", "Trust", "Yes", "confirm", "console", "emit", "opened", "working",
 ]  # fmt: skip
 
 Data = Annotated[Path, typer.Argument(help="Rows: a CSV file with a header. No labels are needed.", show_default=False)]
@@ -49,6 +49,9 @@ LedgerPath = Annotated[
     Path | None, typer.Option("--ledger", help="File that keeps what was asked, so that nothing is paid twice.")
 ]
 Pickle = Annotated[bool, typer.Option("--trust-pickle", help="Load pickled models, which run whatever code they hold.")]
+Trust = Annotated[
+    list[str] | None, typer.Option("--trust", help="A type in a .skops file that may be loaded; can be given again.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same numbers.", min=0)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask without confirmation, whatever it costs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
@@ -74,6 +77,7 @@ class How:
     drop: list[str] | None
     categorical: list[str] | None
     trust_pickle: bool
+    trust: list[str] | None
     price: float
     ledger: Path | None
 
@@ -92,7 +96,7 @@ def opened(data: Path, model: str | None, answer: str | None, how: How) -> Ask:
     assert model is not None
     predictor: Any = model
     if Path(model).suffix.lower() in (".skops", ".joblib", ".pkl", ".pickle"):
-        predictor = load_model(model, trust_pickle=how.trust_pickle)
+        predictor = load_model(model, trust_pickle=how.trust_pickle, trusted=how.trust or ())
     rows = _as_the_model_takes_them(table, predictor)
     names = None if hasattr(rows, "columns") else list(table.dtype.names or ())
     domain = Domain.of(rows, names=names, categorical=how.categorical or ())

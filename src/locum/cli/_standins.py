@@ -22,6 +22,7 @@ from locum.cli._io import (
     Money,
     Pickle,
     Seed,
+    Trust,
     Yes,
     confirm,
     console,
@@ -55,6 +56,7 @@ def fit(
     drop: Drop = None,
     categorical: Categorical = None,
     trust_pickle: Pickle = False,
+    trust: Trust = None,
     price: Money = 0.0,
     ledger: LedgerPath = None,
     seed: Seed = 0,
@@ -62,7 +64,7 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit one readable stand-in, and measure it on rows kept apart."""
-    how = How(method, drop, categorical, trust_pickle, price, ledger)
+    how = How(method, drop, categorical, trust_pickle, trust, price, ledger)
     found, asked = _frontier(opened(data, model, answer, how), [family or "tree"], [at_most], budget, seed, yes, json)
     _finish(found, found.points[-1], asked, data, output, card, json)
 
@@ -80,6 +82,7 @@ def frontier(
     drop: Drop = None,
     categorical: Categorical = None,
     trust_pickle: Pickle = False,
+    trust: Trust = None,
     price: Money = 0.0,
     ledger: LedgerPath = None,
     seed: Seed = 0,
@@ -87,7 +90,7 @@ def frontier(
     json: Json = False,
 ) -> None:
     """Fidelity against simplicity for stand-ins of all families and sizes; the best of at most K statements is picked."""
-    how = How(method, drop, categorical, trust_pickle, price, ledger)
+    how = How(method, drop, categorical, trust_pickle, trust, price, ledger)
     families = None if family is None else [family]
     found, asked = _frontier(opened(data, model, answer, how), families, None, budget, seed, yes, json)
     if not json:
@@ -112,6 +115,7 @@ def score(
     drop: Drop = None,
     categorical: Categorical = None,
     trust_pickle: Pickle = False,
+    trust: Trust = None,
     price: Money = 0.0,
     ledger: LedgerPath = None,
     yes: Yes = False,
@@ -121,7 +125,7 @@ def score(
     from locum.core.export import load
 
     loaded = load(standin)
-    how = How(method, drop, categorical, trust_pickle, price, ledger)
+    how = How(method, drop, categorical, trust_pickle, trust, price, ledger)
     asked = opened(data, model, answer, how)
     confirm(asked.target, len(asked.rows), asked.rows, "score", yes=yes, quiet=json)
     with working("measuring", quiet=json, target=asked.target, rows=len(asked.rows)):
@@ -160,6 +164,7 @@ def card(
     drop: Drop = None,
     categorical: Categorical = None,
     trust_pickle: Pickle = False,
+    trust: Trust = None,
     price: Money = 0.0,
     ledger: LedgerPath = None,
     yes: Yes = False,
@@ -171,7 +176,7 @@ def card(
     from locum.core.export import load
     from locum.core.report import card as card_of
 
-    how = How(method, drop, categorical, trust_pickle, price, ledger)
+    how = How(method, drop, categorical, trust_pickle, trust, price, ledger)
     asked, loaded = opened(data, model, answer, how), load(standin)
     # Measured anew, on the rows given; what was measured elsewhere does not belong beside it.
     bare = replace(loaded, fidelity=(), rivals=tuple(replace(rival, fidelity=()) for rival in loaded.rivals))

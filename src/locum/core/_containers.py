@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from locum.core.errors import InvalidData
 
-__all__ = ["Opened", "check_names", "is_declared", "named", "opened", "put_together", "some"]
+__all__ = ["CONTAINERS", "Opened", "check_names", "is_declared", "named", "opened", "put_together", "some"]
 
+CONTAINERS = ("array", "object", "structured", "pandas", "polars")
 _SAMPLE_OF_NAMES = 5
 _WHOLE = {"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
@@ -207,7 +208,10 @@ def _pandas_column(pandas: Any, dtype: str, values: NDArray[Any]) -> Any:
         return pandas.Categorical(values, **json.loads(dtype.partition(" ")[2]))
     values, held = _in_frame(dtype, values)
     series = pandas.Series(values, dtype=object if dtype == "object" else None)
-    return series.astype(dtype) if held else series
+    try:
+        return series.astype(dtype) if held else series
+    except TypeError:  # pandas cannot make every dtype again from its text
+        return series
 
 
 def _polars_column(polars: Any, dtype: str, values: NDArray[Any]) -> Any:

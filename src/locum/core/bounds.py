@@ -323,6 +323,8 @@ def bootstrap(
         error, freedom = _student(residual @ _gradient(statistic, mean[None], scale)[0], mass)
     if not (np.isfinite(centre) and np.isfinite(error)):
         raise InvalidData(f"expected a statistic that is defined on these rows, got {centre!r} with error {error!r}")
+    if error <= 1e-12 * (1.0 + abs(centre)):  # no spread but rounding, of which no ratio makes sense
+        return Interval(centre, centre, level, "studentised bootstrap")
     tail = (1.0 - level) / 2.0
     quantile = float(special.stdtrit(freedom, tail))
     if len(mass) < MIN_UNITS:

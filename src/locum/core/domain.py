@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core._containers import check_names, is_declared, named, opened, put_together, some
+from locum.core._containers import CONTAINERS, check_names, is_declared, named, opened, put_together, some
 from locum.core.errors import InvalidData
 
 __all__ = ["Column", "Domain", "Level"]
@@ -117,6 +117,14 @@ class Domain:
     columns: tuple[Column, ...]
     container: str = "array"
     dtypes: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        # A saved domain can say anything, and the container is the name of a library.
+        if self.container not in CONTAINERS or len(self.dtypes) not in (0, len(self.columns)):
+            raise InvalidData(
+                f"expected one of the containers {', '.join(CONTAINERS)} and a dtype for each of {len(self.columns)} columns, "
+                f"got {self.container!r} and {len(self.dtypes)} dtypes"
+            )
 
     # ------------------------------------------------------------------ making one
     @classmethod

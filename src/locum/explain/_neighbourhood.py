@@ -263,9 +263,16 @@ class Neighbourhood:
             if known.size:
                 self.center[j], self.spread[j] = known.mean(), known.std() or 1.0
 
-    def scaled(self, Z: _FLOAT) -> _FLOAT:
-        """Numbers in standard deviations from the mean, codes of categories as they are, shape (n, d)."""
-        return (Z - self.center) / self.spread
+        self._holes = self.numeric & np.isnan(rows).any(axis=0)
+        self._filled, self._marks = self.filled(rows), self.marks(rows)
+
+    def filled(self, Z: _FLOAT) -> _FLOAT:
+        """Numbers in standard deviations from the mean, shape (n, d); 0 where one is missing, and for categories."""
+        return np.where(self.numeric & ~np.isnan(Z), (Z - self.center) / self.spread, 0.0)
+
+    def marks(self, Z: _FLOAT) -> _FLOAT:
+        """What is compared as same or not: categories, and whether a number is missing where some are."""
+        return np.hstack([np.where(np.isnan(Z), -1.0, Z)[:, ~self.numeric], np.isnan(Z)[:, self._holes]])
 
     def linear(self, z: _FLOAT) -> NDArray[np.bool_]:
         """Which columns hold a number that is known in one encoded row of shape (d,)."""
@@ -280,14 +287,13 @@ class Neighbourhood:
     def partners(self, Z: _FLOAT, rng: np.random.Generator) -> _FLOAT:
         """For each row of shape (n, d) another real one, the nearest of four that are picked at random."""
         picked = rng.integers(len(self.rows), size=(_CANDIDATES, len(Z)))
-        best, least = self.rows[picked[0]], np.full(len(Z), np.inf)
-        for choice in picked:
-            candidate = self.rows[choice]
-            away = (self.gaps(candidate, Z) ** 2).sum(axis=1)
-            nearer = (away > 0) & (away < least)  # a row is no partner of its own
-            best = np.where(nearer[:, None], candidate, best)
-            least = np.where(nearer, away, least)
-        return best
+        filled, marks = self.filled(Z), self.marks(Z)
+        away = np.empty(picked.shape)
+        for k, choice in enumerate(picked):
+            apart = self._filled[choice] - filled
+            away[k] = np.einsum("ij,ij->i", apart, apart) + (self._marks[choice] != marks).sum(axis=1)
+        away[away == 0] = np.inf  # a row is no partner of its own
+        return self.rows[picked[away.argmin(axis=0), np.arange(len(Z))]]
 
     def crossed(self, Z: _FLOAT, rng: np.random.Generator, kept: NDArray[np.bool_] | None = None) -> _FLOAT:
         """Each row of shape (n, d) crossed with a partner, as pairs of shape (n, 2, d): one has the cells that the other lacks.

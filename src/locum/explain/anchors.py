@@ -154,7 +154,7 @@ class AnchorExplainer:
         They say what rows under a rule look like; no answers are needed.
     domain : Domain or None, default=None
         Read off `data` where neither this nor the target says.
-    samples : int, default=400
+    samples : int, default=1000
         Draws under each rule that is tried.
     threshold : float, default=0.95
         Wanted precision.
@@ -200,7 +200,7 @@ class AnchorExplainer:
         data: Any,
         *,
         domain: Domain | None = None,
-        samples: int = 400,
+        samples: int = 1000,
         threshold: float = 0.95,
         max_conditions: int = 5,
         tolerance: float | None = None,

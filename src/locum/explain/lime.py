@@ -218,33 +218,27 @@ class _Draws:
     space: Neighbourhood
     rows: _FLOAT
     answers: NDArray[Any]
-    scaled: _FLOAT  # numbers in standard deviations; 0, the mean, where one is missing
+    filled: _FLOAT
+    marks: _FLOAT
     squares: _FLOAT
-    absent: _BOOL
-    holes: _INT  # columns in which something is missing
 
     @classmethod
     def of(cls, space: Neighbourhood, rows: _FLOAT, answers: NDArray[Any]) -> _Draws:
-        absent = np.isnan(rows)
-        scaled = np.where(absent | ~space.numeric, 0.0, space.scaled(rows))
-        return cls(space, rows, answers, scaled, (scaled**2).sum(axis=1), absent, np.flatnonzero(absent.any(axis=0)))
+        filled = space.filled(rows)
+        return cls(space, rows, answers, filled, space.marks(rows), (filled**2).sum(axis=1))
 
     def distance(self, z: _FLOAT) -> _FLOAT:
         """D between each row and one of shape (d,), shape (n,)."""
-        x = np.where(np.isnan(z) | ~self.space.numeric, 0.0, self.space.scaled(z))
-        away = self.squares - 2.0 * (self.scaled @ x) + x @ x
-        for j in np.flatnonzero(~self.space.numeric):
-            away += (self.rows[:, j] != z[j]) & ~(self.absent[:, j] & np.isnan(z[j]))
-        for j in np.union1d(self.holes, np.flatnonzero(np.isnan(z))):
-            away += (self.absent[:, j] != np.isnan(z[j])) & self.space.numeric[j]
+        x = self.space.filled(z[None])[0]
+        away = self.squares - 2.0 * (self.filled @ x) + x @ x
+        away += (self.marks != self.space.marks(z[None])).sum(axis=1)
         return np.maximum(away, 0.0) / len(z)
 
     def terms(self, z: _FLOAT) -> _FLOAT:
-        """:math:`t_j` of each row, shape (n, d); where a number is missing, as if it were the mean."""
-        linear = self.space.linear(z)
-        out = self.scaled - np.where(linear, self.space.scaled(z), 0.0)
-        for j in np.flatnonzero(~linear):
-            out[:, j] = self.absent[:, j] if np.isnan(z[j]) else self.rows[:, j] == z[j]
+        """:math:`t_j` of each row in standard deviations from x, shape (n, d); where a number is missing, as if it were the mean."""
+        out = self.filled - self.space.filled(z[None])
+        for j in np.flatnonzero(~self.space.linear(z)):
+            out[:, j] = np.isnan(self.rows[:, j]) if np.isnan(z[j]) else self.rows[:, j] == z[j]
         return out
 
 

@@ -107,7 +107,7 @@ def _load_skops(path: Path, trusted: list[str]) -> Any:
         raise InvalidData(f"cannot load {path}: {type(error).__name__}: {error}") from error
     raise InvalidData(
         f"{path.name} holds types that are not known to be safe: {', '.join(unknown)}; find out what they do, then load it "
-        "with load_model(path, trusted=[...]) naming them"
+        "with load_model(path, trusted=[...]) naming them (--trust, once for each)"
     )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from locum.core.domain import Column
 from locum.core.errors import InvalidData
-from locum.core.program import Levels, Program, Rule
+from locum.core.program import Program, Rule
 
-__all__ = ["groups", "is_text", "quoted", "ready", "remark"]
+__all__ = ["is_text", "quoted", "ready", "remark"]
 
 _EXACT = 2**53
 
@@ -33,11 +33,10 @@ def ready(program: Program) -> Program:
     except (ValueError, TypeError) as error:
         raise InvalidData(f"cannot export a program with numbers that are not finite: {error}") from error
     program = Program.from_dict(json.loads(record))
-    for column in program.columns:
-        if any(isinstance(level, int) and abs(level) > _EXACT for level in column.levels):
-            raise InvalidData(
-                f"column {column.name!r} has codes beyond 2**53, which most languages cannot tell apart; make them text"
-            )
+    labels = {f"column {column.name!r}": column.levels for column in program.columns} | {"the answer": program.classes or ()}
+    for name, values in labels.items():
+        if any(isinstance(value, int) and abs(value) > _EXACT for value in values):
+            raise InvalidData(f"{name} has codes beyond 2**53, which not every language can tell apart; make them text")
     if program.body == "sum" or program.link == "identity":
         return program
     rules = tuple(replace(rule, value=_linked(program, rule.value)) for rule in program.terms if isinstance(rule, Rule))
@@ -47,14 +46,6 @@ def ready(program: Program) -> Program:
 def is_text(column: Column) -> bool:
     """Whether a column holds categories that are text."""
     return any(isinstance(level, str) for level in column.levels)
-
-
-def groups(term: Levels) -> dict[tuple[float, ...], tuple[int, ...]]:
-    """The distinct values of a shape function, each with its levels."""
-    found: dict[tuple[float, ...], tuple[int, ...]] = {}
-    for level, value in enumerate(term.values):
-        found[value] = (*found.get(value, ()), level)
-    return found
 
 
 def quoted(value: Any) -> str:

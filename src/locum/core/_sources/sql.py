@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from locum.core._sources._shared import groups, is_text, ready
+from locum.core._sources._shared import is_text, ready
 from locum.core.domain import Column
 from locum.core.errors import InvalidData
-from locum.core.program import Condition, Linear, Program, Rule, Steps, Term
+from locum.core.program import Condition, Levels, Linear, Program, Rule, Steps, Term
 
 __all__ = ["to_sql"]
 
@@ -196,7 +196,7 @@ class _Query:
                 for edge, value in zip(term.edges, term.values[:-1], strict=True)
             ]
             return _case(tests, _number(term.values[-1][k]))
-        tests += [(self.among(term.column, levels), _number(value[k])) for value, levels in groups(term).items()]
+        tests += [(self.among(term.column, levels), _number(value[k])) for value, levels in _groups(term).items()]
         return _case(tests, _number(term.unknown[k]))
 
     # ------------------------------------------------------------------ literals
@@ -238,6 +238,14 @@ def _number(value: float) -> str:
     text = repr(float(value))
     text = text if "e" in text else f"{text}e0"
     return text if value >= 0 else f"({text})"
+
+
+def _groups(term: Levels) -> dict[tuple[float, ...], tuple[int, ...]]:
+    """The distinct values of a shape function, each with its levels."""
+    found: dict[tuple[float, ...], tuple[int, ...]] = {}
+    for level, value in enumerate(term.values):
+        found[value] = (*found.get(value, ()), level)
+    return found
 
 
 def _case(tests: Sequence[tuple[str, str]], otherwise: str) -> str:

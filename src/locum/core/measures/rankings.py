@@ -169,7 +169,7 @@ class TopKOverlap(RowMeasure):
     """Share of the target's k highest items that are among the stand-in's k highest, averaged over rows, in [0, 1].
 
     Scores of shape (n, items), more than k items. Items tied for the last places share them: a constant stand-in
-    scores k / items. Cost: O(n items log items).
+    scores k / items, where the target has no ties. Cost: O(n items log items).
 
     Parameters
     ----------

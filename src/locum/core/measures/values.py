@@ -132,6 +132,6 @@ class IntervalCoverage(RowMeasure):
 def _gaps(truth: Array, prediction: Array) -> tuple[Array, Array]:
     """What the stand-in and the constant mean miss, each (n, outputs); a miss that is mere rounding is none."""
     truth, prediction = truth.reshape(len(truth), -1), prediction.reshape(len(truth), -1)
-    gap = truth - prediction
-    gap[np.abs(gap) <= ROUNDING * np.abs(truth).max(axis=0)] = 0.0
-    return gap, truth - centre(truth)
+    noise = ROUNDING * np.abs(truth).max(axis=0)
+    gap, away = truth - prediction, truth - centre(truth)
+    return np.where(np.abs(gap) <= noise, 0.0, gap), np.where(np.abs(away) <= noise, 0.0, away)
