@@ -235,13 +235,15 @@ def by_duckdb(program, Z, folder, table="rows"):
     for i, (column, values) in enumerate(zip(program.columns, raw(program, Z).values(), strict=True)):
         frame[f"c{i}"] = pd.Series(values, dtype=object) if is_text(column) else np.array(values, dtype=float)
     connection = duckdb.connect()
-    # Every other number that is missing is NULL, and not NaN; DuckDB tells them apart.
+    # Every other number that is missing is NaN, and not NULL; DuckDB tells them apart.
+    nan = "CASE WHEN c{0} IS NOT NULL THEN c{0} WHEN key % 2 = 0 THEN 'nan'::DOUBLE END"
     chosen = ", ".join(
-        f"{f'c{i}' if is_text(column) else f'CASE WHEN key % 2 = 0 THEN c{i} WHEN NOT isnan(c{i}) THEN c{i} END'} AS "
-        f"{name(column.name)}"
-        for i, column in enumerate(program.columns)
+        f"{f'c{i}' if is_text(column) else nan.format(i)} AS {name(column.name)}" for i, column in enumerate(program.columns)
     )
     connection.execute(f"CREATE TABLE {name(table)} AS SELECT key, {chosen} FROM frame")
+    if len(Z) == ROWS:
+        gaps = connection.execute(f"SELECT count(x), count(CASE WHEN isnan(x) THEN 1 END) FROM {name(table)}").fetchone()
+        assert 0 < gaps[1] < np.isnan(Z[:, 0]).sum() == len(Z) - gaps[0] + gaps[1]
     found = connection.execute(to_sql(program, table=table, dialect="duckdb", columns=["key"])).fetchall()
     connection.close()
     return split(program, found)
@@ -321,7 +323,7 @@ def test_a_program_without_terms_answers_always_the_same(engine, body, tmp_path)
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_many_terms_and_many_classes(engine, tmp_path):
-    many = tuple(f"class {k}" for k in range(120))
+    many = tuple(f"class {k}" for k in range(151))  # more than SQLite takes as arguments
     program = random_program(8, "sum", "class", many, "softmax", terms=3)
     check(engine, program, tmp_path, Z=random_rows(program, n=200))
     program = random_program(9, "sum", "value", None, "identity", terms=300)
@@ -419,11 +421,22 @@ def test_no_text_of_the_data_reaches_the_lines_where_python_looks_for_an_encodin
 
 
 # ---------------------------------------------------------------------- thresholds in every precision
+def misread_by_sqlite(rng):
+    """Numbers whose digits this SQLite reads as another number, if there are any."""
+    connection = sqlite3.connect(":memory:")
+    found = []
+    for numbers in rng.normal(size=(100, 500)).tolist():
+        read = connection.execute(f"SELECT {', '.join(map(repr, numbers))}").fetchone()
+        found += [number for number, other in zip(numbers, read, strict=True) if number != other]
+    connection.close()
+    return found
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_thresholds_are_exact_to_the_last_bit(engine, tmp_path):
     rng = np.random.default_rng(7)
+    few = [0.1, 0.15, -0.0, 1e22, 5e-324, -5e-324, 1.7976931348623157e308, 0.1 + 0.2, 2.5, 1e15 + 0.5, *misread_by_sqlite(rng)]
     spread = np.ldexp(rng.uniform(1, 2, 60), rng.integers(-1060, 1000, 60)) * rng.choice([-1, 1], 60)
-    few = [0.1, 0.15, -0.0, 1e22, 5e-324, -5e-324, 1.7976931348623157e308, 0.1 + 0.2, 2.5, 1e15 + 0.5]
     edges = np.unique(np.concatenate([rng.normal(size=200), spread, few])).tolist()
     values = tuple((float(i),) for i in range(len(edges) + 1))
     program = Program((Column("x"),), "value", None, "identity", "sum", (Steps(0, tuple(edges), values, (-1.0,)),), (0.0,))
@@ -525,6 +538,28 @@ def test_sqlite_reads_a_table_of_text():
     found = connection.execute(to_sql(simple_program())).fetchall()
     connection.close()
     assert [value for _, _, value in found] == [1.0, 3.0, 2.0, 1.0]
+
+
+def test_sqlite_tells_capitals_apart_whatever_the_column_says():
+    column = Column("c", "categorical", levels=("A", "a"))
+    program = Program((column,), "value", None, "identity", "sum", (Levels(0, ((1.0,), (2.0,)), (0.0,), (0.0,)),), (0.0,))
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE rows (c TEXT COLLATE NOCASE)")
+    connection.executemany("INSERT INTO rows VALUES (?)", [("a",), ("A",)])
+    found = connection.execute(to_sql(program)).fetchall()
+    connection.close()
+    assert found == [("a", 2.0), ("A", 1.0)]
+
+
+def test_duckdb_takes_categories_for_text_whatever_the_column_says():
+    column = Column("c", "categorical", levels=("1", "many"))
+    program = Program((column,), "value", None, "identity", "sum", (Levels(0, ((1.0,), (2.0,)), (0.0,), (7.0,)),), (0.0,))
+    connection = duckdb.connect()
+    connection.execute("CREATE TABLE rows (c INTEGER)")
+    connection.execute("INSERT INTO rows VALUES (1), (2)")
+    found = connection.execute(to_sql(program, dialect="duckdb")).fetchall()
+    connection.close()
+    assert found == [(1, 1.0), (2, 7.0)]
 
 
 def test_sqlite_takes_no_column_that_is_not_there_for_text():

@@ -94,7 +94,7 @@ class Condition:
 
     def wrong(self, columns: Sequence[Column]) -> str | None:
         """What keeps it from being a condition on these columns."""
-        if self.levels is None and self.low is None and self.high is None:
+        if not self.levels and self.low is None and self.high is None:  # known, or missing alone: of any column
             return None if 0 <= self.column < len(columns) else f"there is no column {self.column}"
         found = _wrong_column(self.column, "numeric" if self.levels is None else "categorical", columns)
         if found or self.levels is None:
@@ -107,6 +107,8 @@ class Condition:
         if self.levels is not None and other.levels is not None:
             levels = tuple(level for level in self.levels if level in other.levels)
             return Condition(self.column, levels=levels, missing=self.missing and other.missing)
+        if self.levels == () or other.levels == ():
+            return Condition(self.column, levels=(), missing=self.missing and other.missing)
         low = max((b for b in (self.low, other.low) if b is not None), default=None)
         high = min((b for b in (self.high, other.high) if b is not None), default=None)
         return Condition(self.column, low, high, missing=self.missing and other.missing)

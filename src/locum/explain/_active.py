@@ -133,12 +133,11 @@ class ActiveQueries(AskTell):
         """Take the answers to the first ``len(Z)`` rows that `ask` gave last."""
         self._told.update(zip(self._pending[: len(Z)].tolist(), np.asarray(y), strict=True))
 
-    def training(self, model: Any = None) -> tuple[_FLOAT, NDArray[Any], _FLOAT]:
+    def training(self, model: Any) -> tuple[_FLOAT, NDArray[Any], _FLOAT]:
         """What to fit a model on: every candidate, answered by the black box or else by the best teacher.
 
         A model that does better on held-out answers when fitted on the black box's answers alone gets those alone.
         """
-        model = self.model if model is None else model
         rows, Y, classes = self._answered(model)
         if len(rows) == len(self.candidates):
             return self.candidates[rows], self._plain(Y, classes), self.weights[rows]

@@ -89,6 +89,8 @@ class Bins:
         if self.columns[column].kind == "categorical":
             levels = tuple(sorted(int(level) for level in self.order[column][first : last + 1]))
             return Condition(column, levels=levels, missing=missing)
+        if first > last:  # missing alone; no interval is empty, an empty set of levels is
+            return Condition(column, levels=(), missing=missing)
         edges = self.edges[column]
         low = None if first <= 0 else float(edges[first - 1])
         high = None if last >= len(edges) else float(edges[last])

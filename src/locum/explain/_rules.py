@@ -368,6 +368,7 @@ class _Found:
                 start = _latest(weight, weight[:, 1:] + absent * size[:, -1:] - least)
                 found = total[:, :, 1:] - top[:, np.arange(c)[:, None], np.maximum(start, 0)]
                 found[:, start < 0] = np.inf
+                found[:, np.arange(most) >= counts[:, None]] = np.inf  # beyond the column's own codes
                 if absent:
                     found += sums[:, :, -1:]
                 lowest = found.min(axis=2)

@@ -250,7 +250,8 @@ def _grow(task: _Task, answers: _FLOAT, settings: Any) -> _Node:
         node = _Node(task.value(rows))
         if grown.children_left[position] >= 0:
             node.column = int(grown.feature[position])
-            node.cut = int(np.floor(grown.threshold[position]))
+            # A threshold of infinity parts missing values from all others.
+            node.cut = int(min(np.floor(grown.threshold[position]), task.missing[node.column] - 1))
             node.missing_left = bool(grown.missing_go_to_left[position])
             left = _goes_left(task, node, rows)
             if left.any() and not left.all():
