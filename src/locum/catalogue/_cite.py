@@ -23,8 +23,10 @@ def cite(things: Iterable[object]) -> str:
         Slugs of systems, keys of :func:`references`, classes or their instances. A class names what it stands on in its
         attribute ``papers``; anything of scikit-learn cites scikit-learn.
 
-    Errors: InvalidData for a name that is neither slug nor key (with the nearest names), and for an object whose class names
-    no papers.
+    Raises
+    ------
+    InvalidData
+        A name that is neither slug nor key (with the nearest names), or an object whose class names no papers.
 
     Examples
     --------

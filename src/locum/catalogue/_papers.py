@@ -213,7 +213,14 @@ def papers() -> tuple[Paper, ...]:
 def paper(slug: str) -> Paper:
     """The system called `slug`.
 
-    Errors: InvalidData, with the nearest names, when there is none.
+    Parameters
+    ----------
+    slug : str
+
+    Raises
+    ------
+    InvalidData
+        There is none; the message has the nearest names.
     """
     known = _by_slug()
     if slug not in known:

@@ -38,7 +38,10 @@ def markdown_table(systems: tuple[Paper, ...] | None = None) -> str:
 def update_readme(text: str, table: str) -> str:
     """`text` with `table` between the two markers.
 
-    Errors: InvalidData when the markers are not there exactly once each, in order.
+    Raises
+    ------
+    InvalidData
+        The markers are not there exactly once each, in order.
     """
     if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
         raise InvalidData(f"Expected the lines {START} and {END} once each, in this order; add them where the table belongs.")

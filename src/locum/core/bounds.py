@@ -61,6 +61,13 @@ def check_sample(
 ) -> tuple[Array | None, NDArray[np.intp] | None]:
     """Check n, weights, groups and level; give weights as floats (None when all are equal) and groups as codes.
 
+    Parameters
+    ----------
+    n : int
+        Rows.
+    weights, groups : array-like of shape (n,), optional
+    level : float, default=0.95
+
     Raises
     ------
     InvalidData
@@ -438,7 +445,15 @@ def _seed(random_state: Any) -> int:
 
 
 def unit_sums(terms: Array, weights: Array | None, groups: NDArray[np.intp] | None) -> tuple[Array, Array]:
-    """Weighted sums (G, k) and weights (G,) of the independent units, in an order set by their content alone."""
+    """Weighted sums (G, k) and weights (G,) of the independent units, in an order set by their content alone.
+
+    Parameters
+    ----------
+    terms : ndarray of shape (n, k)
+    weights : ndarray of shape (n,) or None
+    groups : ndarray of shape (n,) or None
+        Codes from 0; each row is a unit where None.
+    """
     w = np.ones(len(terms)) if weights is None else weights
     sums, mass = terms * w[:, None], w
     if groups is not None:

@@ -27,7 +27,7 @@ class Column:
     Parameters
     ----------
     name : str
-    kind : {"numeric", "categorical"}
+    kind : {"numeric", "categorical"}, default="numeric"
     low, high : float or None, default=None
         Smallest and largest value, in the column's own unit (numeric columns).
     integer : bool, default=False

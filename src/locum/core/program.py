@@ -187,7 +187,18 @@ class Rule:
 
 @dataclass(frozen=True)
 class Steps:
-    """A piecewise constant shape function of a numeric column: piece i holds for ``edges[i-1] < x <= edges[i]``."""
+    """A piecewise constant shape function of a numeric column: piece i holds for ``edges[i-1] < x <= edges[i]``.
+
+    Parameters
+    ----------
+    column : int
+    edges : tuple of float
+        Ascending.
+    values : tuple of tuple of float
+        One number a class, or one number, for each piece; one piece more than edges.
+    missing : tuple of float
+        What a missing value adds.
+    """
 
     column: int
     edges: tuple[float, ...]
@@ -231,7 +242,16 @@ class Steps:
 
 @dataclass(frozen=True)
 class Levels:
-    """A shape function of a categorical column: one value a level."""
+    """A shape function of a categorical column: one value a level.
+
+    Parameters
+    ----------
+    column : int
+    values : tuple of tuple of float
+        One number a class, or one number, for each level.
+    missing, unknown : tuple of float
+        What a missing value and a category never seen add.
+    """
 
     column: int
     values: tuple[tuple[float, ...], ...]
@@ -275,7 +295,16 @@ class Levels:
 
 @dataclass(frozen=True)
 class Linear:
-    """``slope * (x - center)``; `missing` stands in for the product where x is missing."""
+    """``slope * (x - center)``; `missing` stands in for the product where x is missing.
+
+    Parameters
+    ----------
+    column : int
+    slope : tuple of float
+        One number a class, or one number.
+    center : float
+    missing : tuple of float
+    """
 
     column: int
     slope: tuple[float, ...]

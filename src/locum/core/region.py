@@ -48,6 +48,8 @@ class Region:
         Encoded reference rows.
     center, scale : ndarray of shape (d,)
         Of the numeric columns.
+    name : str, default="region of the data"
+        How fidelity lines call it.
 
     Notes
     -----
