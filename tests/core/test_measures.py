@@ -304,6 +304,23 @@ def test_the_exact_interval_of_agreement():
     assert found.method == "exact binomial"
 
 
+@pytest.mark.parametrize("name", ["cohen_kappa", "balanced_agreement", "kendall_tau", "spearman_correlation"])
+def test_the_width_is_that_of_the_jackknife(name):
+    rng = np.random.default_rng(16)
+    n = 600 if measure(name).kind == "class" else 250
+    truth = (rng.random(n) < 0.2).astype(float)
+    said = np.where(rng.random(n) < 0.03 + 0.4 * truth, 1 - truth, truth)  # the rarer class is missed more often
+    if measure(name).kind == "ranking":
+        truth, error = rng.normal(size=(2, n))
+        said = np.round(truth + 0.6 * error * (1 + np.abs(truth)), 1)
+    found = measure(name).fidelity(truth, said)
+    left_out = [measure(name).fidelity(np.delete(truth, i), np.delete(said, i)).value for i in range(n)]
+    error = np.sqrt((n - 1) * np.var(left_out))
+    centre = (found.lower + found.upper) / 2
+    assert (found.upper - found.lower) / (2 * 1.96 * error) == pytest.approx(1.06, abs=0.07)
+    assert abs(centre - found.value) < 0.35 * error
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 @pytest.mark.parametrize("name", VALUES)
 def test_the_unit_of_the_target_does_not_matter(name, scale):

@@ -178,13 +178,6 @@ def test_novelty_is_the_city_block_distance_to_the_fifth_nearest_reference_row(r
     assert np.allclose(region.novelty(rows), expected, rtol=0, atol=1e-12)
 
 
-def test_the_embedded_rows_have_the_same_distances(region):
-    assert region.reference.shape == (len(region.rows), 2 * 3 + 4)
-    distances = np.abs(region.reference[:, None] - region.reference[None]).sum(axis=2)
-    back = region.domain.decode(region.rows)
-    assert np.allclose(np.sort(distances, axis=1)[:, 4], region.novelty(back), rtol=0, atol=1e-12)
-
-
 def test_novelty_does_not_depend_on_units_or_on_the_order_of_columns():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(300, 3))

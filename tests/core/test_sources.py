@@ -267,7 +267,8 @@ def by_onnx(program, Z, folder, precision="float64"):
     return (found[0][:, None], None) if program.kind == "value" else (found[1], found[0].tolist())
 
 
-ENGINES = [by_python, by_javascript, by_sqlite, by_duckdb, by_onnx]
+needs_node = pytest.mark.skipif(NODE is None, reason="needs node, to run what is exported to JavaScript")
+ENGINES = [by_python, pytest.param(by_javascript, marks=needs_node), by_sqlite, by_duckdb, by_onnx]
 
 
 def check(engine, program, folder, Z=None, tolerance=1e-9, **settings):
@@ -488,6 +489,7 @@ def test_python_is_readable():
     assert "import" not in source
 
 
+@needs_node
 def test_javascript_reads_rows_as_the_program_does(tmp_path):
     (tmp_path / "standin.mjs").write_text(to_javascript(simple_program()))
     rows = (
@@ -503,6 +505,7 @@ def test_javascript_reads_rows_as_the_program_does(tmp_path):
     assert ran.stdout.splitlines() == ["[1,2,2,3,2,3]", "column x: expected a number, got 1"]
 
 
+@needs_node
 def test_javascript_takes_no_column_from_what_every_object_has(tmp_path):
     column = Column("constructor", "categorical", levels=("a",), missing=True)
     shape = Levels(0, ((1.0,),), (2.0,), (3.0,))

@@ -399,14 +399,14 @@ class DeafToProbabilities(Softly):
 
 FAULTS = [
     (GivesNothingBack, "one answer a row", "another object from fit"),
-    (TwoColumns, "one answer a row", r"shape \(70, 1\) for 70 rows"),
+    (TwoColumns, "one answer a row", r"shape \(60, 1\) for 60 rows"),
     (Unseeded, "same seed same predictions", "predictions of two fits that differ in"),
     (Remembers, "same seed same predictions", "after an earlier fit"),
     (MovesNumpy, "global generators untouched", "moved on"),
     (MovesRandom, "global generators untouched", "moved on"),
     (OverwritesRows, "given data untouched", "got other rows"),
-    (OverwritesAnswers, "given data untouched", "answers that differ in 1 of 70"),
-    (OverwritesWeights, "given data untouched", "weights that differ in 1 of 70"),
+    (OverwritesAnswers, "given data untouched", "answers that differ in 1 of 60"),
+    (OverwritesWeights, "given data untouched", "weights that differ in 1 of 60"),
     (CentresTheBatch, "a row alone", "alone and together"),
     (FirstRowCounts, "order of rows", "predictions that differ"),
     (CountsRows, "weights are repeats", "predictions that differ"),

@@ -95,10 +95,12 @@ class Paper:
         Its name in every path.
     room : str
         The package it lives in.
-    title, authors, year : str, tuple of str, int
-        As published; authors as "Family, Given".
+    title : str
     stands_in : str
         What stands in for what.
+    authors : tuple of str
+        As "Family, Given".
+    year : int
     entry : str
         BibTeX type: "article", "inproceedings" or "misc" (preprint).
     summary : str
@@ -106,9 +108,10 @@ class Paper:
     claims : tuple of Claim
     extras : tuple of str
         The pip extras it needs; empty for the base install.
-    venue, volume, issue, pages, series, arxiv, doi, repository : str or None, default=None
+    venue, volume, issue, pages, series : str or None, default=None
     later_title : str or None, default=None
         The title of a later or published version, where it differs.
+    arxiv, doi, repository : str or None, default=None
     class_path : str or None, default=None
         Dotted public path of the class or function; None until built.
     settings : dict, default={}

@@ -114,24 +114,6 @@ class Region:
     def __str__(self) -> str:
         return f"{self.name} ({len(self.domain)} columns, false alarms at most {self.false_alarm_rate:.1%})"
 
-    @property
-    def reference(self) -> NDArray[np.float64]:
-        """The reference rows embedded so that city-block distance is novelty, shape (m, e).
-
-        A numeric column gives its scaled value and whether it is missing; a categorical one half a unit for each level, for
-        missing and for unknown.
-        """
-        parts = []
-        for j, column in enumerate(self.domain.columns):
-            z, absent = self.rows[:, j], np.isnan(self.rows[:, j])
-            if column.kind == "numeric":
-                parts.append(np.column_stack([np.where(absent, 0.0, (z - self.center[j]) / self.scale[j]), absent]))
-            else:
-                width = len(column.levels)
-                slot = np.where(absent, width, np.where(z < 0, width + 1, z)).astype(np.intp)
-                parts.append(np.eye(width + 2)[slot] / 2)
-        return np.hstack(parts)
-
     def inside(self, X: Any) -> NDArray[np.bool_]:
         """Which rows lie inside, shape (n,)."""
         Z = self.domain.encode(X)

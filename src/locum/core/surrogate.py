@@ -189,7 +189,7 @@ class StandIn:
             raise InvalidData(f"expected outside to be 'warn', 'abstain' or 'ignore', got {outside!r}")
         if not inside.all():
             first = int(np.flatnonzero(~inside)[0])
-            why = "; ".join(self.region.reasons(X)[first])
+            why = "; ".join(self.region.reasons(self.domain.decode(self.domain.encode(X)[first : first + 1]))[0])
             warnings.warn(
                 f"{int((~inside).sum())} of {len(inside)} rows lie outside the region where this stand-in was fitted; "
                 f"row {first}: {why}. Its fidelity does not hold there",

@@ -85,8 +85,8 @@ class Background:
             raise InvalidData(f"expected a Target, got {type(target).__name__}; make one with locum.target(...)")
         if target.recorded:
             raise InvalidData(
-                f"expected a target that answers new rows, and {target.name!r} only has recorded answers, so nothing near a row "
-                "can be asked; fit a stand-in to them with locum.fit, and explain that"
+                f"expected a target that answers new rows, and {target.name!r} only has recorded answers, so nothing near a "
+                "row can be asked; fit a stand-in to them with locum.fit, and explain that"
             )
         if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer) or random_state < 0:
             raise InvalidData(f"expected random_state to be a whole number of 0 or more, got {random_state!r}")
@@ -224,14 +224,22 @@ def _value(answer: Any, wanted: Any) -> Explained:
 
 # ---------------------------------------------------------------------- how faithful
 def foretold(truth: _FLOAT, said: _FLOAT, *, weights: Any, region: str, random_state: int) -> Fidelity | None:
-    """R2 of what an explanation foretells on fresh points; RMSE where the target's answers are all the same.
+    """R2 of what an explanation foretells on fresh points.
 
-    None where fewer than two points are left.
+    Where the target's answers are all the same it has none: then the share that is foretold, if all are, else the RMSE. None
+    where fewer than two points are left.
     """
     if len(truth) < 2:
         return None
-    name = "r2" if np.ptp(truth) > 0 else "rmse"
-    return measure(name).fidelity(truth, said, weights=weights, region=region, random_state=random_state)
+    settings = {"weights": weights, "region": region, "random_state": random_state}
+    if np.ptp(truth) == 0 and np.allclose(truth, said, rtol=1e-9, atol=1e-12):
+        return measure("agreement").fidelity(truth == truth, truth == truth, **settings)
+    for name in ("r2", "rmse"):
+        try:
+            return measure(name).fidelity(truth, said, **settings)
+        except InvalidData:  # undefined on these points
+            continue
+    return None
 
 
 # ---------------------------------------------------------------------- near rows
@@ -302,5 +310,9 @@ class Neighbourhood:
         """
         partner = self.partners(Z, rng)
         swap = rng.random(Z.shape) < 0.5
+        free = np.arange(Z.shape[1]) if kept is None else np.flatnonzero(~kept)
+        if len(free) > 1:  # a row with all cells of one, or none, is that real row again
+            alike = np.flatnonzero(swap[:, free].all(axis=1) | ~swap[:, free].any(axis=1))
+            swap[alike, free[rng.integers(len(free), size=len(alike))]] ^= True
         pairs = np.stack([np.where(swap, partner, Z), np.where(swap, Z, partner)], axis=1)
         return pairs if kept is None else np.where(kept, Z[:, None], pairs)

@@ -17,6 +17,7 @@ _FLOAT = NDArray[np.float64]
 _INT = NDArray[np.intp]
 _NEWTON_STEPS = 200
 _SHORTEST = 2.0**-30
+_MOST_ENTRIES = 1_000_000  # numbers for which the Hessian of three and more classes is worth writing down
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def fit_values(X: _FLOAT, Y: _FLOAT, weights: _FLOAT, penalty: _FLOAT, *, soft: 
         factor = cho_factor(X.T @ (curvature[:, None] * X) + np.diag(penalty))
         step = cho_solve(factor, descent)
         if soft and Y.shape[1] > 2:
-            step = _exact_step(X, P, weights, penalty, descent, factor)
+            few = X.size * Y.shape[1] <= _MOST_ENTRIES
+            step = _solved(X, P, weights, penalty, descent) if few else _iterated(X, P, weights, penalty, descent, factor)
         promised = float((step * descent).sum())
         if promised <= 1e-20:
             return Fitted(theta, loss, residual, curvature, cho_solve(factor, np.eye(len(theta))))
@@ -119,8 +121,18 @@ def _curvature(P: _FLOAT, weights: _FLOAT, soft: bool) -> _FLOAT:
     return weights * np.maximum((P * (1 - P)).sum(axis=1) / (P.shape[1] - 1), 1e-12)
 
 
-def _exact_step(X: _FLOAT, P: _FLOAT, weights: _FLOAT, penalty: _FLOAT, descent: _FLOAT, factor: tuple[_FLOAT, bool]) -> _FLOAT:
-    """Newton's step for three and more classes, by conjugate gradients with the mean curvature as preconditioner."""
+def _solved(X: _FLOAT, P: _FLOAT, weights: _FLOAT, penalty: _FLOAT, descent: _FLOAT) -> _FLOAT:
+    """Newton's step for three and more classes, from the whole Hessian."""
+    p, k = descent.shape
+    shares = (X[:, :, None] * P[:, None, :]).reshape(len(X), p * k)
+    hessian = -(shares.T @ (weights[:, None] * shares)).reshape(p, k, p, k)
+    for c in range(k):
+        hessian[:, c, :, c] += X.T @ ((weights * P[:, c])[:, None] * X) + np.diag(penalty)
+    return cho_solve(cho_factor(hessian.reshape(p * k, p * k)), descent.ravel()).reshape(p, k)
+
+
+def _iterated(X: _FLOAT, P: _FLOAT, weights: _FLOAT, penalty: _FLOAT, descent: _FLOAT, factor: tuple[_FLOAT, bool]) -> _FLOAT:
+    """The same by conjugate gradients, with the mean curvature as preconditioner, where the Hessian would be large."""
     shape, size = descent.shape, descent.size
 
     def hessian(v: _FLOAT) -> _FLOAT:

@@ -6,7 +6,7 @@ under each rule in one query; what the draws under a rule say of its extensions 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from locum.core.measures import measure
 from locum.core.program import Condition, Rule
 from locum.core.target import Target
 from locum.explain._bins import Bins
-from locum.explain._neighbourhood import Background, Fresh, Neighbourhood, explained, held_out
+from locum.explain._neighbourhood import Background, Explained, Fresh, Neighbourhood, explained, held_out
 from locum.explain.attribution import plain_answer
 
 __all__ = ["Anchor", "AnchorExplainer"]
@@ -54,7 +54,8 @@ class Anchor:
     coverage : Fidelity
         Share of the rows of the data that the rule holds for.
     reached : bool
-        Whether the search found a rule whose precision was at least `threshold` by its lower bound; else this is the best it found.
+        Whether the search found a rule whose precision was at least `threshold` by its lower bound; else this is the best it
+        found.
     row : tuple
         The row that was explained, one value a column.
     answer : label, number or list of probabilities
@@ -139,12 +140,12 @@ _PLAIN = ("reached", "answer", "tolerance", "threshold", "baseline", "random_sta
 class AnchorExplainer:
     r"""Rules that are enough for an answer.
 
-    Conditions are ranges of a number between tenths of the data, a category, or that a value is missing. Rows under a rule A are
-    drawn from the data: a real row for which A holds (or the row explained) takes about half of its cells outside A from another
-    real row near it. The precision of A is the share of them with the answer of the row explained. A stage extends each of the
-    best four rules by each condition, judged by the draws under the rule that satisfy it too, and draws under the four most
-    promising. The first stage at which the exact 95 % interval of a rule's precision lies above the threshold ends the search, and
-    among such rules the one that holds for most of the data wins.
+    Conditions are ranges of a number between tenths of the data, a category, or that a value is missing. Rows under a rule A
+    are drawn from the data: a real row for which A holds (or the row explained) takes about half of its cells outside A from
+    another real row near it. The precision of A is the share of them with the answer of the row explained. A stage extends
+    each of the best four rules by each condition, judged by the draws under the rule that satisfy it too, and draws under the
+    four most promising. The first stage at which the exact 95 % interval of a rule's precision lies above the threshold ends
+    the search, and among such rules the one that holds for most of the data wins.
 
     Parameters
     ----------
@@ -173,12 +174,12 @@ class AnchorExplainer:
 
     Notes
     -----
-    Cost: five times `samples` rows of the target, once; then at most four times `samples` a stage and 400 fresh rows for each row
-    explained, in one query a stage for all of them together.
+    Cost: five times `samples` rows of the target, once; then at most four times `samples` a stage and 400 fresh rows for each
+    row explained, in one query a stage for all of them together.
 
-    **Departures**: the published search asks few rows at a time, of the rule that its bounds say most about (KL-LUCB); here every
-    rule of a stage has the same number of draws, which needs a handful of queries instead of thousands. Rows under a rule are made
-    of near rows rather than of any two. The precision that is reported comes from fresh rows.
+    **Departures**: the published search asks few rows at a time, of the rule that its bounds say most about (KL-LUCB); here
+    every rule of a stage has the same number of draws, which needs a handful of queries instead of thousands. Rows under a
+    rule are made of near rows rather than of any two. The precision that is reported comes from fresh rows.
 
     References
     ----------
@@ -212,7 +213,7 @@ class AnchorExplainer:
             raise InvalidData(f"expected threshold= between 0 and 1 (such as 0.95), got {threshold!r}")
         least = _fewest(threshold)
         if isinstance(samples, bool) or not isinstance(samples, int) or samples < least:
-            raise InvalidData(f"expected samples= of at least {least} to be sure of a precision of {threshold:g}, got {samples!r}")
+            raise InvalidData(f"expected samples= of at least {least} for a precision of {threshold:g}, got {samples!r}")
         if isinstance(max_conditions, bool) or not isinstance(max_conditions, int) or max_conditions < 1:
             raise InvalidData(f"expected max_conditions= of 1 or more, got {max_conditions!r}")
         if tolerance is not None and not 0 < tolerance < np.inf:
@@ -268,15 +269,10 @@ class AnchorExplainer:
         if target.output != "value":
             if self._output is not None or self._tolerance is not None:
                 raise InvalidData("output= and tolerance= are for targets of values; this one answers with classes")
-            if target.output == "class":
-                return [_Same(None, lambda y, a=a: y == a) for a in own]
-            return [_Same(None, lambda y, a=a: y.argmax(axis=1) == a.argmax()) for a in own]
-        what = explained(target, own, self._output)
-        reach = self._tolerance or _TOLERANCE * float(what[0].of(said).std())
-        return [
-            _Same(reach, lambda y, one=one, a=a: np.abs(one.of(y) - a) <= reach)
-            for one, a in zip(what, what[0].of(own), strict=True)
-        ]
+            return [_Same(answer, None, None) for answer in own]
+        (what, *_) = explained(target, own, self._output)
+        reach = self._tolerance or _TOLERANCE * float(what.of(said).std())
+        return [_Same(value, what, reach) for value in what.of(own)]
 
     def _record(self, search: _Search, answer: Any, fresh: Fresh) -> Anchor:
         background, rule = self._background, search.best
@@ -315,8 +311,17 @@ class AnchorExplainer:
 
 @dataclass(frozen=True)
 class _Same:
+    """The answer of the row explained: a label, probabilities, or a value with what counts as the same."""
+
+    answer: Any
+    what: Explained | None
     tolerance: float | None
-    agrees: Callable[[NDArray[Any]], _BOOL]
+
+    def agrees(self, answers: NDArray[Any]) -> _BOOL:
+        """Which of n answers are the same, shape (n,)."""
+        if self.what is not None:
+            return np.abs(self.what.of(answers) - self.answer) <= self.tolerance
+        return answers == self.answer if answers.ndim == 1 else answers.argmax(axis=1) == self.answer.argmax()
 
 
 # ---------------------------------------------------------------------- one row's search

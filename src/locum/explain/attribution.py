@@ -64,7 +64,8 @@ class Attribution:
     values : ndarray of any shape
         One number a part, in the unit of what is explained.
     lower, upper : ndarray of that shape
-        Ends of an interval for each value, at `level`; NaN where a part was left out of the explanation and no interval is known.
+        Ends of an interval for each value, at `level`; NaN where a part was left out of the explanation and no interval is
+        known.
     axes : tuple of Axis
         What the values refer to, one axis of the array after the other.
     base : float
@@ -81,7 +82,8 @@ class Attribution:
     meaning : str
         How to read one value, in words.
     fidelity : Fidelity or None
-        How well base and values foretell the target's answers on fresh points near the input; None where no fresh point is left.
+        How well base and values foretell the target's answers on fresh points near the input; None where no fresh point is
+        left.
     random_state : int
     level : float, default=0.95
 
@@ -103,8 +105,8 @@ class Attribution:
     >>> print(found)
     Shapley values of probability of yes, where the target answers yes
     base +0.6, against 500 rows; a value is the share of the answer above the base
-    income = 1200  -0.5 [-0.6, -0.4]
-    age = 39      +0.25 [+0.2, +0.3]
+    income = 1200   -0.5 [-0.6, -0.4]
+    age = 39       +0.25 [+0.2, +0.3]
     fidelity not measured: no fresh point was left near this one
     """
 
@@ -239,8 +241,11 @@ class Attribution:
             raise FormatError(f"expected an attribution record of format {_FORMAT}, got {found!r}: update Locum to read it")
         try:
             found = record["fidelity"]
+            values, lower, upper = (np.array(record[name], dtype=float) for name in ("values", "lower", "upper"))
             return cls(
-                **{name: np.array(record[name], dtype=float) for name in ("values", "lower", "upper")},
+                values,
+                lower,
+                upper,
                 axes=tuple(Axis(axis["unit"], tuple(axis["names"])) for axis in record["axes"]),
                 **{name: record[name] for name in _PLAIN},
                 row=tuple(record["row"]) if isinstance(record["row"], list) else record["row"],

@@ -30,7 +30,7 @@ _INT = NDArray[np.intp]
 _BOOL = NDArray[np.bool_]
 _FORMAT = 1
 _CANDIDATES, _TRIED = 10, 40
-_ROUNDS = 3
+_ROUNDS = 6
 _GRID, _REFINED, _COLUMNS = 16, 3, 3
 _DRAWN, _REACH, _SWAPPED = 1600, 0.2, 0.1
 
@@ -64,8 +64,8 @@ class Counterfactual:
     distance : float
         Sum of the changes: standard deviations of a number, 1 for a category or for a value that is or was missing.
     novelty, threshold : float
-        Distance to the rows of the data, and the distance beyond which a row is unlike them (infinite where the data are too few to
-        say); see `Region`.
+        Distance to the rows of the data, and the distance beyond which a row is unlike them (infinite where the data are too
+        few to say); see `Region`.
     inside : bool
         Whether it lies in the region of the data.
     robustness : Fidelity or None
@@ -166,13 +166,11 @@ class Counterfactuals:
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON-ready values, with a format number."""
         return {
+            **{name: getattr(self, name) for name in ("answer", "wanted", "random_state")},
             "format": _FORMAT,
             "found": [one.to_dict() for one in self.found],
             "columns": list(self.columns),
             "row": list(self.row),
-            "answer": self.answer,
-            "wanted": self.wanted,
-            "random_state": self.random_state,
         }
 
     @classmethod
@@ -188,14 +186,9 @@ class Counterfactuals:
             found = record.get("format") if isinstance(record, Mapping) else type(record).__name__
             raise FormatError(f"expected counterfactuals of format {_FORMAT}, got {found!r}: update Locum to read them")
         try:
-            return cls(
-                tuple(Counterfactual.from_dict(one) for one in record["found"]),
-                tuple(record["columns"]),
-                tuple(record["row"]),
-                record["answer"],
-                record["wanted"],
-                record["random_state"],
-            )
+            found = tuple(Counterfactual.from_dict(one) for one in record["found"])
+            columns, row = tuple(record["columns"]), tuple(record["row"])
+            return cls(found, columns, row, record["answer"], record["wanted"], record["random_state"])
         except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"these are not counterfactuals: {error!r} while reading them") from error
 
@@ -203,11 +196,11 @@ class Counterfactuals:
 class CounterfactualExplainer:
     """Smallest changes that change an answer.
 
-    The search starts at the nearest rows of the data with the wanted answer, with forbidden changes undone. Three times over, each
-    changed cell is given back alone, and put into the row alone; in the order of what that does to the answer, cells are then given
-    back together as long as the answer stays. Then numbers are moved back towards the row, first all together and then the
-    largest changes one by one, by search on a grid that is refined. Of what remains, rows in the region of the data come first, then
-    near ones; one whose changed columns include all of another's is left out.
+    The search starts at the nearest rows of the data with the wanted answer, with forbidden changes undone. Up to six times
+    over, each changed cell is given back alone, and put into the row alone; in the order of what that does to the answer,
+    cells are then given back together as long as the answer stays. Then numbers are moved back towards the row, first all
+    together and then the largest changes one by one, by search on a grid that is refined. Of what remains, rows in the region
+    of the data come first, then near ones; one whose changed columns include all of another's is left out.
 
     Parameters
     ----------
@@ -236,8 +229,8 @@ class CounterfactualExplainer:
 
     Notes
     -----
-    Cost: the rows of the data, once; then, for each row explained, ten candidates times about six rows a changed column and some
-    200 on grids, and about 200 fresh rows for each counterfactual. In at most 20 queries for all rows together.
+    Cost: the rows of the data, once; then, for each row explained, ten candidates times about six rows a changed column and
+    some 200 on grids, and about 200 fresh rows for each counterfactual. In at most 26 queries for all rows together.
 
     References
     ----------
@@ -282,7 +275,7 @@ class CounterfactualExplainer:
             raise InvalidData(f"column {domain.names[wrong[0]]!r} holds categories, which neither increase nor decrease")
         twice = np.flatnonzero(self._up & self._down)
         if twice.size:
-            raise InvalidData(f"column {domain.names[twice[0]]!r} may only increase and only decrease; name it in fixed= instead")
+            raise InvalidData(f"column {domain.names[twice[0]]!r} is in increase= and in decrease=; name it in fixed= instead")
         if self._fixed.all():
             raise InvalidData("every column is fixed, so nothing can change; leave some out of fixed=")
         self._wanted, self._count, self._samples = wanted, count, samples
@@ -339,7 +332,7 @@ class CounterfactualExplainer:
 
     def _allowed(self, Z: _FLOAT, z: _FLOAT) -> _FLOAT:
         """Rows with the changes undone that may not be made to `z`."""
-        kept = self._fixed | (self._up & ~(Z >= z)) | (self._down & ~(Z <= z))
+        kept = self._fixed | (self._up & ~(z <= Z)) | (self._down & ~(z >= Z))
         return np.where(kept, z, Z)
 
     def _given_back(self, trials: _Trials) -> bool:
@@ -368,8 +361,7 @@ class CounterfactualExplainer:
         shorter = np.where(rank[steps] <= upto[:, None], start[steps], trials.rows[steps])
         ((kept, _),) = trials.ask((steps, shorter))
         before = trials.rows.copy()
-        for i in np.flatnonzero(kept):  # of each candidate's, the last is the shortest
-            trials.rows[steps[i]] = shorter[i]
+        trials.rows[steps[kept]] = shorter[kept]  # of a candidate's several, the last and shortest stays
         single = np.flatnonzero(met[order])
         for i in single[np.argsort(-gap[order][single], kind="stable")]:
             trials.rows[at[i]] = start[at[i]]
@@ -389,6 +381,8 @@ class CounterfactualExplainer:
         """Move numbers of some columns back towards the row, together, as far as the answer stays."""
         moving = columns & trials.changed & self._space.numeric & ~np.isnan(trials.rows) & ~np.isnan(trials.start)
         who = np.flatnonzero(moving.any(axis=1))
+        if not who.size:
+            return
         low, high = np.zeros(len(who)), np.ones(len(who))
         whole = np.array([column.integer for column in self._background.domain.columns])
         start, end = trials.start[who], trials.rows[who].copy()
@@ -424,15 +418,9 @@ class CounterfactualExplainer:
         found: list[list[Counterfactual]] = [[] for _ in own]
         for (i, at), answer, asked in zip(flat, answers, fresh, strict=True):
             found[i].append(self._record(trials, at, answer[0], asked))
+        names, seed = background.domain.names, background.random_state
         return [
-            Counterfactuals(
-                tuple(one),
-                background.domain.names,
-                background.plain(z),
-                answer,
-                goal.text,
-                background.random_state,
-            )
+            Counterfactuals(tuple(one), names, background.plain(z), answer, goal.text, seed)
             for one, z, answer, goal in zip(found, trials.origin, own.tolist(), trials.goals, strict=True)
         ]
 
@@ -516,7 +504,9 @@ class _Trials:
         The rows explained.
     owner : ndarray of shape (n,)
         Whose candidate each is.
-    rows : ndarray of shape (n, d)
+    rows, start : ndarray of shape (n, d)
+        The candidates, and the rows they belong to.
+    changed : ndarray of bool, shape (n, d)
     """
 
     explainer: CounterfactualExplainer
@@ -527,12 +517,10 @@ class _Trials:
 
     @property
     def start(self) -> _FLOAT:
-        """The row each candidate belongs to, shape (n, d)."""
         return self.origin[self.owner]
 
     @property
     def changed(self) -> _BOOL:
-        """Which cells differ from that row, shape (n, d)."""
         return self.explainer._space.gaps(self.rows, self.start) > 0
 
     def ask(self, *sets: tuple[_INT, _FLOAT]) -> list[tuple[_BOOL, _FLOAT]]:
@@ -593,7 +581,8 @@ class _Goal:
             raise InvalidData(f"expected one value a row, got {np.size(answer)}; wrap the target in a function that gives one")
         if not isinstance(wanted, tuple | list) or len(wanted) != 2 or wanted[0] is wanted[1] is None:
             raise InvalidData(f"expected wanted=(low, high) for a target of values, None being no bound, got {wanted!r}")
-        low, high = (-math.inf if wanted[0] is None else float(wanted[0])), (math.inf if wanted[1] is None else float(wanted[1]))
+        low = -math.inf if wanted[0] is None else float(wanted[0])
+        high = math.inf if wanted[1] is None else float(wanted[1])
         if not low <= high:
             raise InvalidData(f"expected wanted=(low, high) with low <= high, got {wanted!r}")
         words = f"at least {low:g}" if high == math.inf else f"at most {high:g}" if low == -math.inf else f"{low:g} to {high:g}"

@@ -1,4 +1,4 @@
-"""Shapley values of one answer against a named background: exact in few columns, else sampled with an interval for each value."""
+"""Shapley values of one answer against a named background: exact in few columns, else sampled, each with an interval."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _AT_ONCE = 1 << 24  # values of rows asked in one query
 class ShapleyExplainer:
     r"""Interventional Shapley values of single answers.
 
-    With :math:`v(S)` the mean answer of rows that have the columns S of the row x and all others of a background row b, the value
-    of column j is :math:`\varphi_j = \sum_{S \not\ni j} \frac{|S|!\,(d - |S| - 1)!}{d!} (v(S \cup j) - v(S))`. All of them sum to
-    f(x) less the mean answer of the background, exactly; a column that f does not use has the value 0, exactly. Where
-    :math:`2^d` coalitions of every background row fit into `samples`, all are asked. Else columns are taken over from x one by one
-    in random orders, each order forwards and backwards, as often from each background row; the interval is Student's, from the
-    spread of pairs of orders within background rows (between them, where each has one).
+    With :math:`v(S)` the mean answer of rows that have the columns S of the row x and all others of a background row b, the
+    value of column j is :math:`\varphi_j = \sum_{S \not\ni j} \frac{|S|!\,(d - |S| - 1)!}{d!} (v(S \cup j) - v(S))`. All of
+    them sum to f(x) less the mean answer of the background, exactly; a column that f does not use has the value 0, exactly.
+    Where :math:`2^d` coalitions of every background row fit into `samples`, all are asked. Else columns are taken over from x
+    one by one in random orders, each order forwards and backwards, as often from each background row; the interval is
+    Student's, from the spread of pairs of orders within background rows (between them, where each has one).
 
     Parameters
     ----------
@@ -56,21 +56,22 @@ class ShapleyExplainer:
     Raises
     ------
     InvalidData
-        Settings that cannot be used, fewer samples than one pair of orders from each background row needs, or a target with recorded
-        answers only.
+        Settings that cannot be used, fewer samples than one pair of orders from each background row needs, or a target with
+        recorded answers only.
 
     Notes
     -----
-    Cost: :math:`2^d` rows of the target for each background row (exact), or 2 (d - 1) rows a pair of orders; and up to 2,048 fresh ones. In
-    three queries for all rows together, unless they are so many that they are asked in parts.
+    Cost: :math:`2^d` rows of the target for each background row (exact), or 2 (d - 1) rows a pair of orders; and up to 2,048
+    fresh ones. In three queries for all rows together, unless they are so many that they are asked in parts.
 
     **Departures** from KernelSHAP: orders rather than a weighted regression on coalitions, which keeps unused columns at
     exactly 0, and gives each value an error that is known.
 
     References
     ----------
-    Shapley, *A value for n-person games*, 1953. Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874. Backward orders: Mitchell, Cooper,
-    Frank and Holmes, *Sampling permutations for Shapley value estimation*, JMLR 23, 2022, arXiv 2104.12199, section 3.
+    Shapley, *A value for n-person games*, 1953. Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874. Backward orders: Mitchell,
+    Cooper, Frank and Holmes, *Sampling permutations for Shapley value estimation*, JMLR 23, 2022, arXiv 2104.12199, section
+    3.
 
     Examples
     --------
@@ -104,8 +105,8 @@ class ShapleyExplainer:
         self._orders = 0 if d <= _MOST_EXACT and m * 2**d <= samples else samples // (m * max(2 * (d - 1), 1))
         if not self._orders and not (d <= _MOST_EXACT and m * 2**d <= samples):
             raise InvalidData(
-                f"expected samples= of at least {m * 2 * (d - 1)}, one pair of orders of {d} columns from each of {m} background "
-                f"rows, got {samples}; or give fewer with background="
+                f"expected samples= of at least {m * 2 * (d - 1)}, one pair of orders of {d} columns from each of {m} "
+                f"background rows, got {samples}; or give fewer with background="
             )
 
     def _split(self, background: Any) -> tuple[_FLOAT, str]:
@@ -129,16 +130,18 @@ class ShapleyExplainer:
         Returns
         -------
         list of m Attribution
-            A value is a column's share of what the answer has more than the base, the mean answer of the background. The fidelity is
-            the R2 of base and values, added up over the columns that a fresh coalition takes from the row, for the coalition's mean
-            answer. Its rows are fresh: they have their other columns from background rows that swapped about half of their cells
-            in pairs. None where all such rows took part in the fit, as with a single background row in few columns.
+            A value is a column's share of what the answer has more than the base, the mean answer of the background. The
+            fidelity is the R2 of base and values, added up over the columns that a fresh coalition takes from the row, for
+            the coalition's mean answer. Its rows are fresh: they have their other columns from background rows that swapped
+            about half of their cells in pairs. None where all such rows took part in the fit, as with a single background row
+            in few columns.
         """
         rows = self._data.read(X)
         (answers,) = self._data.ask([rows], "use")
         what = explained(self._data.target, answers, self._output)
         (floor,) = self._data.ask([self._rows])
-        games = [_Game(self, z, one, one.of(answers[[i]])[0], one.of(floor)) for i, (z, one) in enumerate(zip(rows, what, strict=True))]
+        tops = [one.of(answers[[i]])[0] for i, one in enumerate(what)]
+        games = [_Game(self, z, one, top, one.of(floor)) for z, one, top in zip(rows, what, tops, strict=True)]
         for part in self._parts(games):
             said = self._data.ask([game.rows() for game in part])
             for game, y in zip(part, said, strict=True):
@@ -254,7 +257,7 @@ class _Game:
         return np.argsort(np.argsort(rng.random((_COALITIONS, d)), axis=1), axis=1) < size[:, None]
 
     def fresh_rows(self) -> _FLOAT:
-        """Up to 32 rows like those of the background: pairs of them with swapped cells, so that the mean of each column stays."""
+        """Up to 32 rows like the background's: pairs of them with swapped cells, so that the mean of each column stays."""
         rows = self.explainer._rows
         rng = self.explainer._data.rng(self.z, "crossed")
         order = rng.permutation(len(rows))[:_CROSSED]
@@ -276,7 +279,7 @@ def _all_coalitions(d: int) -> _BOOL:
 
 def _exact(v: _FLOAT, d: int) -> _FLOAT:
     """Shapley values from the worth of all 2^d coalitions."""
-    size = np.array([i.bit_count() for i in range(2**d)])
+    size = _all_coalitions(d).sum(axis=1)
     weight = np.array([math.factorial(s) * math.factorial(d - s - 1) / math.factorial(d) for s in range(d)])
     out = np.empty(d)
     for j in range(d):
@@ -299,11 +302,9 @@ def _reach(gains: _FLOAT) -> _FLOAT:
 
 def _means(hybrids: _FLOAT, k: int, asked: _FLOAT, y: _FLOAT) -> tuple[_FLOAT, _BOOL]:
     """Mean answer of each of k coalitions over its rows that are fresh, and which coalitions have at least half of them."""
-    keys, known = content(hybrids), content(asked)
-    order = np.argsort(known)
-    at = order[np.minimum(np.searchsorted(known, keys, sorter=order), max(len(known) - 1, 0))] if len(known) else np.zeros(0, int)
-    fresh = known[at] == keys if len(known) else np.zeros(len(keys), dtype=bool)
-    value = np.where(fresh, y[at], 0.0).reshape(k, -1) if len(known) else np.zeros((k, len(keys) // k))
-    count = fresh.reshape(k, -1).sum(axis=1)
-    kept = 2 * count >= value.shape[1]
-    return value[kept].sum(axis=1) / count[kept], kept
+    place = {key: i for i, key in enumerate(content(asked).tolist())}
+    at = np.array([place.get(key, -1) for key in content(hybrids).tolist()]).reshape(k, -1)
+    count = (at >= 0).sum(axis=1)
+    kept = 2 * count >= at.shape[1]
+    sums = np.where(at >= 0, np.append(y, 0.0)[at], 0.0).sum(axis=1)
+    return sums[kept] / count[kept], kept

@@ -27,7 +27,7 @@ from locum.testing._tables import Table, given, planted, without_last_column
 
 __all__ = ["Learner", "suite"]
 
-_ROWS = 70
+_ROWS = 60
 _CALLS = 24  # of the budget in checks that ask: fewer than there are rows
 _SIZES = (1, 2, 5)
 _SAME_SUMS = 1e-6  # the same sums in another order differ in the last digits
@@ -108,6 +108,13 @@ class Learner:
     def asked(self) -> tuple[Target, StandIn]:
         """A target, and the stand-in fitted to it with a budget."""
         return self.stand_in(self.blank())
+
+    @cached_property
+    def given(self) -> tuple[dict[str, Any], Any, StandIn]:
+        """What a model held before it was given to locum.fit, the model, and the stand-in made of recorded answers."""
+        model = self.blank()
+        held = {**vars(model), **model.get_params(deep=False)}
+        return held, model, self.stand_in(model, recorded=True)[1]
 
     def stand_in(self, model: Any, table: Table | None = None, *, recorded: bool = False) -> tuple[Target, StandIn]:
         """A target that answers a table, and the stand-in that a model makes of it with a budget."""
@@ -397,11 +404,10 @@ def _budget(case: Learner) -> None:
     advice="Only ever change clones; __init__ stores its arguments and does nothing else.",
 )
 def _given_model(case: Learner) -> None:
-    model = case.blank()
-    held, settings = dict(vars(model)), model.get_params(deep=False)
-    case.stand_in(model, recorded=True)
-    need(vars(model).keys() == held.keys(), f"new attributes {sorted(vars(model).keys() - held.keys())}")
-    changed = [name for name, value in model.get_params(deep=False).items() if value is not settings[name]]
+    held, model, _ = case.given
+    new = sorted(vars(model).keys() - held.keys())
+    need(not new, f"new attributes {new}")
+    changed = sorted(name for name, value in model.get_params(deep=False).items() if value is not held[name])
     need(not changed, f"other settings {changed}")
 
 
@@ -411,7 +417,7 @@ def _given_model(case: Learner) -> None:
     advice="Where allowed is None, ask rows of the pool only, as they are.",
 )
 def _recorded_answers(case: Learner) -> None:
-    _, standin = case.stand_in(case.blank(), recorded=True)
+    *_, standin = case.given
     said = standin.predict(case.table.X, outside="ignore")
     need(len(said) == len(case.table), f"{len(said)} answers for {len(case.table)} rows")
 

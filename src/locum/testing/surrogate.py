@@ -26,7 +26,7 @@ def check_surrogate(
     thing : estimator or StandIn
         Not fitted, with tiny settings, since it will be fitted some thirty times; or a fitted stand-in.
     rows, answers : rows and array of shape (n,) or (n, k), default=None
-        To learn from, for a model that cannot learn from any small table; 70 planted rows where None. For a stand-in,
+        To learn from, for a model that cannot learn from any small table; 60 planted rows where None. For a stand-in,
         ``rows`` are those to ask it; drawn from the ranges of its region where None.
     limit : str or None, default=None
         Name of the setting that says how many statements a `Readable` may have.
@@ -42,7 +42,7 @@ def check_surrogate(
 
     Notes
     -----
-    Cost: some thirty fits to 70 rows; five seconds for a rule list.
+    Cost: some thirty fits to 60 rows; five seconds for a rule list.
 
     Examples
     --------

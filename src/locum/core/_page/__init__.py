@@ -436,18 +436,17 @@ def _live(card: Card) -> dict[str, Any] | None:
             "center": region.center,
             "scale": region.scale,
             "threshold": region.threshold,
-            "nearest": min(region.to_dict()["neighbours"], len(region.reference)),
+            "nearest": min(region.to_dict()["neighbours"], len(region.rows)),
             "reference": _folded(region),
         },
     }
 
 
 def _folded(region: Region) -> np.ndarray:
-    """The embedded reference rows with one number a column: the scaled value (NaN: missing), or the slot of the category."""
-    parts, start = [], 0
-    for column in region.domain.columns:
-        width = 2 if column.kind == "numeric" else len(column.levels) + 2
-        block = region.reference[:, start : start + width]
-        parts.append(np.where(block[:, 1] > 0, np.nan, block[:, 0]) if column.kind == "numeric" else block.argmax(axis=1))
-        start += width
-    return np.column_stack(parts)
+    """The reference rows with one number a column: the scaled value (NaN: missing), or the slot of the category, those of
+    missing and of unknown behind the levels."""
+    out = (region.rows - region.center) / region.scale
+    for j in np.flatnonzero(region.domain.categorical):
+        width, z = len(region.domain.columns[j].levels), region.rows[:, j]
+        out[:, j] = np.where(np.isnan(z), width, np.where(z < 0, width + 1, z))
+    return out

@@ -51,7 +51,9 @@
   // ------------------------------------------------------------------ the region, as Region judges it in Python
   function reason(column, x) {
     if (missing(x)) return column.missing ? null : `${column.name} is missing`;
-    if (column.kind === "categorical") return x < 0 ? `${column.name} is a category never seen` : null;
+    if (column.kind === "categorical") {
+      return x < 0 || (column.unseen ?? []).includes(x) ? `${column.name} is a category never seen` : null;
+    }
     if (x < column.low) return `${column.name} = ${figure(x, 6)} is below ${figure(column.low, 6)}, the lowest seen`;
     return x > column.high ? `${column.name} = ${figure(x, 6)} is above ${figure(column.high, 6)}, the highest seen` : null;
   }
