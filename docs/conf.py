@@ -18,15 +18,15 @@ myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "Locum"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
 exclude_patterns = ["_build", "gallery/**/*.ipynb", "sg_execution_times.rst", "methods/_generated"]
 autosummary_generate = True
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = True
 napoleon_use_rtype = False
-mathjax_path = ""  # formulas stay readable as text; nothing is fetched
-suppress_warnings = ["config.cache", "myst.header"]
+mathjax_path = "plain_formulas.js"  # formulas stay as they are written; nothing is fetched
+suppress_warnings = ["config.cache", "myst.header", "ref.python"]  # a type named `rows` is not an attribute of that name
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",

@@ -27,9 +27,9 @@ found = locum.frontier(
 plot_frontier(found)
 
 # %%
-# The point where more statements stop paying, and the best of at most eight, with the rivals beside it.
+# The point where more statements stop paying, and the best of at most sixteen, with the rivals beside it.
 
 print(found.knee())
-print(found.at_most(8))
+print(found.at_most(16))
 
-assert found.at_most(8).fidelity[0].lower > 0.6
+assert found.at_most(16).fidelity[0].lower > 0.6

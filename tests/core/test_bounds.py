@@ -341,22 +341,16 @@ def test_bootstrap_of_an_even_mean_is_students(n):
     assert found.method == "studentised bootstrap"
 
 
-def test_bootstrap_is_the_loop_over_resamples():
-    x = np.random.default_rng(2).exponential(size=12)
-    rng, t = np.random.default_rng(3), []
+def test_bootstrap_of_two_values_is_the_binomial_one():
+    # how many of 12 draws are a two is binomial: the quantiles at 2.5 and 97.5 % lie at 3 and 9 of them
+    def studentised(twos):
+        sample = np.repeat([1.0, 2.0], [12 - twos, twos])
+        return np.log(sample.mean() / 1.5) / (sample.std(ddof=1) / np.sqrt(12) / sample.mean())
 
-    def error(sample):
-        return sample.std(ddof=1) / np.sqrt(12) / sample.mean()  # of the log of the mean
-
-    for _ in range(20_000):
-        sample = rng.choice(x, 12)
-        t.append((np.log(sample.mean()) - np.log(x.mean())) / error(sample))
-    effects = x - x.mean()
-    freedom = (effects**2).sum() ** 2 / (effects**4).sum()
-    low, high = np.quantile(t, [0.025, 0.975]) * stdtrit(freedom, 0.025) / stdtrit(11, 0.025)
-    found = bootstrap(x[:, None], log_mean, resamples=20_000)
-    expected = [np.log(x.mean()) - high * error(x), np.log(x.mean()) - low * error(x)]
-    assert ends(found) == pytest.approx(expected, abs=0.03 * (expected[1] - expected[0]))
+    found = bootstrap(np.repeat([1.0, 2.0], 6)[:, None], log_mean, resamples=20_000)
+    error = np.std([1.0, 2.0] * 6, ddof=1) / np.sqrt(12) / 1.5
+    expected = [np.log(1.5) - studentised(9) * error, np.log(1.5) - studentised(3) * error]  # freedom is 11: no stretch
+    assert ends(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_bootstrap_leans_towards_the_long_tail():

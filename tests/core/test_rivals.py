@@ -140,6 +140,15 @@ def test_missing_values_can_be_split_off_further_down():
     assert "b is missing" in [rule.text(domain.columns) for rule in rules]
 
 
+def test_a_value_that_was_never_missing_goes_with_the_weightier_side():
+    Z = np.arange(10.0)[:, None]
+    domain = Domain.of(np.vstack([Z, [[np.nan]]]))
+    y, weights = np.where(Z[:, 0] < 2, 8.0, 1.0), np.where(Z[:, 0] < 2, 9.0, 1.0)
+    split = made(domain, Z, y, weights)["one split"]
+    assert split.answers(np.array([[np.nan]]), "value").tolist() == [8.0]
+    assert made(domain, Z, y)["one split"].answers(np.array([[np.nan]]), "value").tolist() == [1.0]
+
+
 def test_an_unknown_category_gets_the_mean():
     domain, Z = table()
     y = np.where(Z[:, 2] == 1, 5.0, 0.0)

@@ -168,6 +168,8 @@ def grown_rules(
             return
         j, cut, missing_left = int(tree.feature[node]), float(tree.threshold[node]), bool(tree.missing_go_to_left[node])
         x = table[rows, j]
+        if not np.isnan(x).any():  # what never came goes with the weightier side, not, as in scikit-learn, with more rows
+            missing_left = bool(weights[rows] @ (x <= cut) >= weights[rows].sum() / 2)
         left = np.asarray(np.where(np.isnan(x), missing_left, x <= cut), dtype=bool)
         for is_left, child in ((True, tree.children_left[node]), (False, tree.children_right[node])):
             one = _side(domain, j, orders.get(j), cut, is_left, missing_left == is_left)

@@ -32,7 +32,7 @@ _SLACK = 1e-9
 _CLASSES = 3
 _QUANTILES = (0.1, 0.5, 0.9)
 # Starting points an answer, and how many of the best places reached from them get their answer adapted. Fewer find worse
-# lists (0.4 points of fidelity on ten tables with one of each), more only take longer.
+# lists (0.4 points of fidelity on nine tables with one of each), more only take longer.
 _SEEDS = 2
 _SETTLED = 2
 _ADAPTATIONS = 3

@@ -28,6 +28,7 @@ from locum.testing._tables import Table, given, planted, without_last_column
 __all__ = ["Learner", "suite"]
 
 _ROWS = 60
+_MANY_ROWS = 150  # where two fits must agree: among few rows, two cuts are often equally good
 _CALLS = 24  # of the budget in checks that ask: fewer than there are rows
 _SIZES = (1, 2, 5)
 _SAME_SUMS = 1e-6  # the same sums in another order differ in the last digits
@@ -82,11 +83,16 @@ class Learner:
     def table(self) -> Table:
         return self.own or self._planted("class" if self.classifies else "value")
 
-    def _planted(self, output: str) -> Table:
+    @cached_property
+    def large(self) -> Table:
+        """The table, or one like it with more rows."""
+        return self.own or self._planted("class" if self.classifies else "value", _MANY_ROWS)
+
+    def _planted(self, output: str, n: int = _ROWS) -> Table:
         tags = get_tags(self.model)
         several = tags.classifier_tags is None or tags.classifier_tags.multi_class
         return planted(
-            _ROWS, output=output, categories=self.takes_text, missing=tags.input_tags.allow_nan, several=several
+            n, output=output, categories=self.takes_text, missing=tags.input_tags.allow_nan, several=several
         )
 
     @property
@@ -236,9 +242,12 @@ def _row_alone(case: Learner) -> None:
     when=_readable,
 )
 def _order_of_rows(case: Learner) -> None:
-    order = np.random.default_rng(1).permutation(len(case.table))
-    other = case.blank().fit(case.table.take(order), case.table.y[order])
-    need_equal(case.said(other, case.table.X), case.said(case.fitted, case.table.X), "predictions", rtol=_SAME_SUMS)
+    X, y = case.large.X, case.large.y
+    order = np.random.default_rng(1).permutation(len(y))
+    domain = Domain.of(X)
+    one = case.blank(domain=domain).fit(X, y)
+    other = case.blank(domain=domain).fit(case.large.take(order), y[order])
+    need_equal(case.said(other, X), case.said(one, X), "predictions", rtol=_SAME_SUMS)
 
 
 @suite.check(
@@ -248,12 +257,12 @@ def _order_of_rows(case: Learner) -> None:
     when=_predicts,
 )
 def _weights_are_repeats(case: Learner) -> None:
-    weights = np.random.default_rng(2).integers(0, 4, len(case.table))
+    X, y = case.large.X, case.large.y
+    weights = np.random.default_rng(2).integers(0, 4, len(y))
     repeats = np.repeat(np.arange(len(weights)), weights)
-    settings = {"classes": case.table.classes}
-    weighted = case.blank(**settings).fit(case.table.X, case.table.y, weights)
-    repeated = case.blank(**settings).fit(case.table.take(repeats), case.table.y[repeats])
-    X = case.table.X
+    settings = {"classes": case.large.classes, "domain": Domain.of(X)}
+    weighted = case.blank(**settings).fit(X, y, weights)
+    repeated = case.blank(**settings).fit(case.large.take(repeats), y[repeats])
     need_equal(case.said(weighted, X), case.said(repeated, X), "predictions", rtol=_SAME_SUMS)
 
 
