@@ -62,12 +62,12 @@ def test_what_is_explained_is_local():
 
 def colours(n=400, seed=0):
     rng = np.random.default_rng(seed)
-    return np.column_stack([rng.choice(["blue", "green", "red"], n), rng.choice(["a", "b"], n), rng.normal(size=n)]).astype(object)
+    columns = [rng.choice(["blue", "green", "red"], n), rng.choice(["a", "b"], n), rng.normal(size=n)]
+    return np.column_stack([np.asarray(column, dtype=object) for column in columns])
 
 
 def test_a_category_adds_what_keeping_it_does():
     rows = colours()
-    rows[:, 2] = rows[:, 2].astype(float)
     target = Target(lambda X: np.where(X[:, 0] == "red", "yes", "no"), name="red")
     red = rows[rows[:, 0] == "red"][:1]
     (found,) = LimeExplainer(target, rows, near=0.99).explain(red)
@@ -152,7 +152,7 @@ def test_intervals_hold(max_terms):
         explainer = LimeExplainer(value(bent), X, samples=800, random_state=seed + 1, **settings)
         for found, true in zip(explainer.explain(X[:3]), truth, strict=True):
             stated = np.isfinite(found.lower)
-            if (stated == np.isfinite(true.lower)).all():  # with other terms in the model, the weights are about something else
+            if (stated == np.isfinite(true.lower)).all():  # with other terms, the weights are about something else
                 inside += ((found.lower <= true.values) & (true.values <= found.upper))[stated].tolist()
     assert len(inside) > 200
     assert 0.91 < np.mean(inside) < 0.99
@@ -160,7 +160,7 @@ def test_intervals_hold(max_terms):
 
 def test_the_fidelity_says_where_the_explanation_fails():
     good, bad = (
-        LimeExplainer(value(f), X).explain(X[:1])[0].fidelity for f in (lambda X: np.tanh(X[:, 0]), lambda X: np.cos(9 * X[:, 0]))
+            if (stated == np.isfinite(true.lower)).all():  # with other terms, the weights are about other things
     )
     assert good.lower > 0.8
     assert bad.upper < 0.2
@@ -179,10 +179,9 @@ def test_alone_or_among_others_in_any_order_and_twice():
 
 
 def test_the_global_generator_is_left_alone():
-    np.random.seed(3)
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     LimeExplainer(value(bent), X, samples=400).explain(X[:1])
-    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
 # ------------------------------------------------------------------ what it costs

@@ -18,12 +18,11 @@ def grid(n, d, seed=0):
 
 
 def planted(X):
-    """Three rules and a rest; the second rule is an exception's exception, which only the order makes true."""
-    return np.select(
-        [(X[:, 0] > 0.605) & (X[:, 2] <= 0.505), X[:, 0] > 0.405, (X[:, 1] > 0.205) & (X[:, 1] <= 0.605)],
-        ["a", "b", "c"],
-        "d",
-    )
+    """Three rules and a rest; the first rule is an exception of the second, which only their order makes true."""
+    a = (X[:, 0] > 0.605) & (X[:, 2] <= 0.505)
+    b = (X[:, 0] > 0.305) & (X[:, 0] <= 0.905)
+    c = (X[:, 1] > 0.205) & (X[:, 1] <= 0.605)
+    return np.select([a, b, c], ["a", "b", "c"], "d")
 
 
 def losses(model, X, y):
@@ -52,24 +51,21 @@ def test_a_planted_list_is_found_exactly():
     assert (model.predict(fresh) == planted(fresh)).all()
     assert model.program_.statements == 4
     assert model.program_.used == (0, 1, 2)
-    assert sorted(model.text_.splitlines()) == sorted(
-        [
-            "IF x0 > 0.605 and x2 <= 0.505 THEN a (1)",
-            "IF x0 > 0.405 THEN b (1)",
-            "IF 0.205 < x1 <= 0.605 THEN c (1)",
-            "OTHERWISE d (1)",
-        ]
-    )
-    assert model.text_.index("THEN a") < model.text_.index("THEN b") < model.text_.index("THEN c")
+    assert model.text_.splitlines() == [
+        "IF x0 > 0.605 and x2 <= 0.505 THEN a (1)",
+        "IF 0.305 < x0 <= 0.905 THEN b (1)",
+        "IF 0.205 < x1 <= 0.605 THEN c (1)",
+        "OTHERWISE d (1)",
+    ]
 
 
 def test_a_planted_list_of_values_is_found_exactly():
-    X = grid(1500, 3)
-    y = np.select([(X[:, 0] > 0.705) & (X[:, 1] > 0.305), X[:, 2] <= 0.205], [3.0, -2.0], 1.0)
+    X = grid(1000, 3)
+    y = np.select([(X[:, 0] > 0.705) & (X[:, 1] > 0.305), (X[:, 2] > 0.205) & (X[:, 2] <= 0.805)], [3.0, -2.0], 1.0)
     model = RuleListRegressor(max_rules=3).fit(X, y)
-    assert sorted(model.text_.splitlines()) == [
+    assert model.text_.splitlines() == [
         "IF x0 > 0.705 and x1 > 0.305 THEN 3",
-        "IF x2 <= 0.205 THEN -2",
+        "IF 0.205 < x2 <= 0.805 THEN -2",
         "OTHERWISE 1",
     ]
     np.testing.assert_array_equal(model.predict(X), y)
@@ -83,18 +79,16 @@ def test_conditions_that_mean_nothing_alone_are_found_together():
     assert model.program_.used == (1, 4)
 
 
-def test_one_condition_and_two_rules_are_the_best_there_are():
-    rng = np.random.default_rng(2)
-    x = np.repeat(np.arange(9.0), rng.integers(10, 40, 9))
-    y = rng.normal(size=9)[x.astype(int)] + 0.1 * rng.normal(size=len(x))
-    model = RuleListRegressor(max_rules=2, max_conditions=1).fit(x[:, None], y)
-    best = np.inf
-    for low in range(9):
-        for high in range(low, 9):
-            inside = (x >= low) & (x <= high)
-            if not inside.all():
-                best = min(best, inside.sum() * y[inside].var() + (~inside).sum() * y[~inside].var())
-    assert len(x) * losses(model, x[:, None], y) == pytest.approx(best)
+@pytest.mark.parametrize("seed", range(5))
+def test_one_condition_and_two_labels_disagree_as_little_as_any_interval(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 12, 300)
+    y = rng.random(300) < rng.random(12)[x]
+    model = RuleListClassifier(max_rules=2, max_conditions=1).fit(x[:, None], y)
+    fewest = min(
+        ((((x >= low) & (x <= high)) == says) != y).sum() for low in range(12) for high in range(low, 12) for says in (True, False)
+    )
+    assert (model.predict(x[:, None]) != y).sum() == fewest
 
 
 def test_an_exception_is_put_before_the_rule_it_excepts():
@@ -161,37 +155,37 @@ def test_a_rule_names_the_class_most_of_its_rows_have():
 
 
 def test_improving_beats_greedy_growth():
-    better = 0
-    for seed in range(6):
-        X = np.random.default_rng(seed).normal(size=(400, 5)).round(2)
+    ratios = []
+    for seed in range(4):
+        X = np.random.default_rng(seed).normal(size=(200, 4)).round(2)
         y = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2] + np.abs(X[:, 3])
-        greedy, improved = (RuleListRegressor(max_rules=6, sweeps=sweeps).fit(X, y) for sweeps in (0, 10))
-        assert losses(improved, X, y) <= losses(greedy, X, y) * (1 + 1e-9)
-        better += losses(improved, X, y) < 0.9 * losses(greedy, X, y)
-    assert better >= 4
+        greedy, improved = (RuleListRegressor(max_rules=4, sweeps=sweeps).fit(X, y) for sweeps in (0, 10))
+        ratios.append(losses(improved, X, y) / losses(greedy, X, y))
+    assert max(ratios) <= 1
+    assert np.mean(ratios) < 0.95
 
 
 def test_more_rules_and_more_conditions_lose_nothing():
-    X = np.random.default_rng(0).normal(size=(400, 5)).round(2)
+    X = np.random.default_rng(0).normal(size=(300, 4)).round(2)
     y = (X[:, 0] * X[:, 1] + X[:, 2] > 0).astype(int) + (X[:, 3] > 1)
-    by_rules = [losses(RuleListClassifier(max_rules=most).fit(X, y), X, y) for most in (1, 2, 4, 8)]
+    by_rules = [losses(RuleListClassifier(max_rules=most).fit(X, y), X, y) for most in (1, 2, 4, 7)]
     assert (np.diff(by_rules) < 0).all()
-    by_conditions = [losses(RuleListClassifier(max_conditions=most).fit(X, y), X, y) for most in (1, 2, 3)]
+    by_conditions = [losses(RuleListClassifier(4, max_conditions=most).fit(X, y), X, y) for most in (1, 2, 3)]
     assert (np.diff(by_conditions) < 0).all()
 
 
 @pytest.mark.parametrize("estimator", [RuleListClassifier, RuleListRegressor])
 def test_the_budgets_are_held(estimator):
-    X = np.random.default_rng(0).normal(size=(300, 4))
+    X = np.random.default_rng(0).normal(size=(200, 4))
     X[::7, 3] = np.nan
     score = np.sin(3 * X[:, 0]) + X[:, 1] ** 2 + np.isnan(X[:, 3])
     y = score > 1 if estimator is RuleListClassifier else score
-    for most in (1, 2, 3, 5, 9):
+    for most in (1, 2, 3, 6):
         for conditions in (1, 3):
-            program = estimator(max_rules=most, max_conditions=conditions, sweeps=2).fit(X, y).program_
+            program = estimator(max_rules=most, max_conditions=conditions, sweeps=1).fit(X, y).program_
             assert program.statements <= most
             assert max((len(rule.conditions) for rule in program.terms), default=0) <= conditions
-    assert program.statements == 9
+    assert program.statements == 6
 
 
 def test_rules_hold_enough_weight_where_they_are_found():
@@ -205,7 +199,7 @@ def test_rules_hold_enough_weight_where_they_are_found():
 def test_affine_answers():
     X = grid(300, 3)
     y = np.sin(5 * X[:, 0]) + X[:, 1]
-    plain, scaled = RuleListRegressor().fit(X, y), RuleListRegressor().fit(X, 1024 * y - 8)
+    plain, scaled = RuleListRegressor(5).fit(X, y), RuleListRegressor(5).fit(X, 1024 * y - 8)
     np.testing.assert_allclose(scaled.predict(X), 1024 * plain.predict(X) - 8, rtol=1e-9)
 
 

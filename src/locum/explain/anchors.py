@@ -325,7 +325,7 @@ class _Same:
 
 
 # ---------------------------------------------------------------------- one row's search
-@dataclass
+@dataclass(eq=False)
 class _Rule:
     """A rule as spans of codes by column, and what is known of it."""
 
@@ -391,21 +391,26 @@ class _Search:
         """The most promising extensions of the beam by one condition, each on columns of its own."""
         codes, threshold = self.explainer._codes, self.explainer._threshold
         column, first, last = self._spans
-        found: dict[tuple[tuple[int, tuple[int, int]], ...], tuple[float, int, _Rule]] = {}
+        found: dict[tuple[tuple[int, tuple[int, int]], ...], tuple[_Rule, float, float]] = {}
         for rule in self._beam:
             tables = [_table(rule.codes), _table(rule.codes[rule.hits]), _table(codes[rule.holds])]
             wide = min(table.shape[1] for table in tables) - 1
             ends = np.minimum(np.stack([first, last + 1]), wide)
             n, k, cover = (table[column, ends[1]] - table[column, ends[0]] for table in tables)
-            sure = np.where(n > 0, _wilson(k, np.maximum(n, 1)), 0.0)
             open_ = (n > 0) & (cover > 0) & ~np.isin(column, list(rule.spans))
-            for i in _best_by_column(column, np.where(open_, sure, -1.0), cover, threshold):
+            share = np.where(open_, k / np.maximum(n, 1), -1.0)
+            sure = np.where(open_, _wilson(k, np.maximum(n, 1)), -1.0)
+            broad = np.where(share >= threshold, cover, -1.0)
+            for i in {*_best_by_column(column, sure), *_best_by_column(column, broad)}:
                 spans = {**rule.spans, int(column[i]): (int(first[i]), int(last[i]))}
                 held = rule.holds & (codes[:, column[i]] >= first[i]) & (codes[:, column[i]] <= last[i])
-                key = tuple(sorted(spans.items()))
-                found[key] = (float(sure[i]), int(cover[i]), _Rule(spans, held, rule.codes[:0], rule.hits[:0]))
-        best = sorted(found.values(), key=lambda one: (-one[0], -one[1]))[:_BEAM]
-        return [rule for _, _, rule in best]
+                made = _Rule(spans, held, rule.codes[:0], rule.hits[:0])
+                found[tuple(sorted(spans.items()))] = (made, float(sure[i]), float(broad[i]))
+        # Half of the beam goes to the broadest of those that seem precise enough, which may turn out not to be.
+        surest = [rule for rule, *_ in sorted(found.values(), key=lambda one: (-one[1], -one[2]))]
+        broadest = [rule for rule, _, broad in sorted(found.values(), key=lambda one: (-one[2], -one[1])) if broad > 0]
+        best = broadest[: _BEAM // 2]
+        return best + [rule for rule in surest if rule not in best][: _BEAM - len(best)]
 
 
 def _candidates(bins: Bins, own: _INT) -> tuple[_INT, _INT, _INT]:
@@ -427,12 +432,11 @@ def _table(codes: _INT) -> _INT:
     return np.concatenate([np.zeros((d, 1), dtype=np.intp), flat.cumsum(axis=1)], axis=1)
 
 
-def _best_by_column(column: _INT, sure: _FLOAT, cover: _INT, threshold: float) -> list[int]:
-    """One condition a column: the one that holds for most of the data if it seems sure enough, else the surest."""
-    worth = np.where(sure >= threshold, 2.0 + cover, sure)
-    order = np.lexsort((cover, worth, column))
+def _best_by_column(column: _INT, worth: _FLOAT) -> list[int]:
+    """The condition of most worth on each column, where it is worth anything."""
+    order = np.lexsort((worth, column))
     last = np.flatnonzero(np.append(np.diff(column[order]) != 0, True))
-    return [int(i) for i in order[last] if sure[i] >= 0]
+    return [int(i) for i in order[last] if worth[i] >= 0]
 
 
 def _wilson(k: _INT, n: _INT) -> _FLOAT:

@@ -85,9 +85,8 @@ class Counterfactual:
         """The changes in words, and what speaks for and against them."""
         steps = ", ".join(f"{c.column}: {plain_value(c.before)} -> {plain_value(c.after)}" for c in self.changes)
         where = "among the rows of the data" if self.inside else "unlike the rows of the data"
-        lines = [f"{steps}: then {plain_answer(self.answer)} (distance {self.distance:.3g}, {where})"]
-        lines.append(f"  {self.robustness or 'robustness not measured: no fresh row was left near it'}")
-        return "\n".join(lines)
+        sure = self.robustness or "robustness not measured: no fresh row was left near it"
+        return f"{steps}: then {plain_answer(self.answer)} (distance {self.distance:.3g}, {where})\n  {sure}"
 
     def __str__(self) -> str:
         return self.text()
@@ -95,46 +94,42 @@ class Counterfactual:
     def to_dict(self) -> dict[str, Any]:
         """The counterfactual as JSON-ready values."""
         return {
+            **{name: getattr(self, name) for name in _PLAIN},
             "changes": [list(change) for change in self.changes],
             "row": list(self.row),
-            "answer": self.answer,
-            "distance": self.distance,
-            "novelty": self.novelty,
             "threshold": self.threshold if math.isfinite(self.threshold) else None,
-            "inside": self.inside,
             "robustness": None if self.robustness is None else self.robustness.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Counterfactual:
         """The counterfactual that `to_dict` described."""
-        robustness = record["robustness"]
+        threshold, robustness = record["threshold"], record["robustness"]
         return cls(
-            tuple(Change(*change) for change in record["changes"]),
-            tuple(record["row"]),
-            record["answer"],
-            record["distance"],
-            record["novelty"],
-            math.inf if record["threshold"] is None else record["threshold"],
-            record["inside"],
-            None if robustness is None else Fidelity.from_dict(robustness),
+            changes=tuple(Change(*change) for change in record["changes"]),
+            row=tuple(record["row"]),
+            threshold=math.inf if threshold is None else threshold,
+            robustness=None if robustness is None else Fidelity.from_dict(robustness),
+            **{name: record[name] for name in _PLAIN},
         )
+
+
+_PLAIN = ("answer", "distance", "novelty", "inside")
 
 
 @dataclass(frozen=True)
 class Counterfactuals:
-    """What was found for one row, likely and near ones first.
+    """What was found for one row, likely and near ones first; nothing, where no change that is allowed was found to do.
 
     Parameters
     ----------
     found : tuple of Counterfactual
-        None at all where no change that is allowed was found to do.
     columns : tuple of str
     row : tuple
         The row that was explained, one value a column.
     answer : label, number or list of probabilities
     wanted : str
-        The answer that was wanted, in words.
+        In words.
     random_state : int
     """
 
@@ -155,9 +150,7 @@ class Counterfactuals:
         """All of them in words."""
         lines = [f"answered {plain_answer(self.answer)}, wanted {self.wanted}"]
         if not self.found:
-            lines.append(
-                "no allowed change to it was found to do: allow more columns, give data with the wanted answer, or want another"
-            )
+            lines.append("no allowed change to it was found to do: allow more columns, or give data with the wanted answer")
         return "\n".join(lines + [one.text() for one in self.found])
 
     def __str__(self) -> str:
@@ -267,9 +260,7 @@ class CounterfactualExplainer:
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise InvalidData(f"expected {name}= to be a whole number of 1 or more, got {number!r}")
         self._fixed = _columns(domain, fixed, "fixed")
-        self._up, self._down = (
-            _columns(domain, columns, name) for columns, name in ((increase, "increase"), (decrease, "decrease"))
-        )
+        self._up, self._down = _columns(domain, increase, "increase"), _columns(domain, decrease, "decrease")
         wrong = np.flatnonzero((self._up | self._down) & domain.categorical)
         if wrong.size:
             raise InvalidData(f"column {domain.names[wrong[0]]!r} holds categories, which neither increase nor decrease")
@@ -326,9 +317,15 @@ class CounterfactualExplainer:
             order = np.argsort(away, kind="stable")
             tried.append(Z[order[away[order] > 0]][:_TRIED])
         answers = self._background.ask(tried)
-        kept = [Z[goal.met(y)][:_CANDIDATES] for Z, y, goal in zip(tried, answers, goals, strict=True)]
+        kept = [self._several(Z[goal.met(y)], z) for Z, y, z, goal in zip(tried, answers, rows, goals, strict=True)]
         owner = np.repeat(np.arange(len(rows)), [len(Z) for Z in kept])
         return _Trials(self, rows, goals, owner, np.concatenate(kept))
+
+    def _several(self, Z: _FLOAT, z: _FLOAT) -> _FLOAT:
+        """The nearest of rows that come nearest first, taking turns between the columns that changed most."""
+        most = self._space.gaps(Z, z).argmax(axis=1)
+        turn = np.array([int((most[:i] == j).sum()) for i, j in enumerate(most)], dtype=np.intp)
+        return Z[np.argsort(turn, kind="stable")[:_CANDIDATES]]
 
     def _allowed(self, Z: _FLOAT, z: _FLOAT) -> _FLOAT:
         """Rows with the changes undone that may not be made to `z`."""
@@ -362,10 +359,14 @@ class CounterfactualExplainer:
         ((kept, _),) = trials.ask((steps, shorter))
         before = trials.rows.copy()
         trials.rows[steps[kept]] = shorter[kept]  # of a candidate's several, the last and shortest stays
+        # One change is enough for some; candidates of one row take different ones, the nearest first.
         single = np.flatnonzero(met[order])
-        for i in single[np.argsort(-gap[order][single], kind="stable")]:
-            trials.rows[at[i]] = start[at[i]]
-            trials.rows[at[i], column[i]] = before[at[i], column[i]]
+        single = single[np.lexsort((gap[order][single], at[single]))]
+        turn = np.arange(len(single)) - np.searchsorted(at[single], at[single])
+        of = np.bincount(at[single], minlength=len(trials.rows))[at[single]]
+        single = single[turn == (at[single] - np.searchsorted(trials.owner, trials.owner[at[single]])) % of]
+        trials.rows[at[single]] = start[at[single]]
+        trials.rows[at[single], column[single]] = before[at[single], column[single]]
         return not np.array_equal(before, trials.rows, equal_nan=True)
 
     def _largest(self, trials: _Trials, k: int) -> _BOOL:

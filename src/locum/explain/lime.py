@@ -31,8 +31,8 @@ _LEVEL = 0.95
 _FEWEST = 200
 _ROWS_A_TERM = 4
 _NOTHING = 1e-10  # share of the variance below which a term explains nothing but rounding
-_STEPS, _STEP_ROWS = 24, 1000
-_FRESH = 256
+_STEPS, _STEP_ROWS = 16, 500
+_FRESH = 128
 _SCREENED = 4
 
 

@@ -24,7 +24,7 @@ _FLOAT = NDArray[np.float64]
 _BOOL = NDArray[np.bool_]
 _LEVEL = 0.95
 _MOST_EXACT = 16  # columns; beyond, 2^d coalitions are no option whatever `samples` says
-_COALITIONS, _CROSSED = 64, 32
+_COALITIONS, _CROSSED = 64, 64
 _AT_ONCE = 1 << 24  # values of rows asked in one query
 
 
@@ -61,8 +61,9 @@ class ShapleyExplainer:
 
     Notes
     -----
-    Cost: :math:`2^d` rows of the target for each background row (exact), or 2 (d - 1) rows a pair of orders; and up to 2,048
-    fresh ones. In three queries for all rows together, unless they are so many that they are asked in parts.
+    Cost: :math:`2^d` rows of the target for each background row (exact), or 2 (d - 1) rows a pair of orders; and 64 fresh rows for
+    each of at most 64 background rows. In four queries for all rows together, unless they are so many that they are asked in
+    parts.
 
     **Departures** from KernelSHAP: orders rather than a weighted regression on coalitions, which keeps unused columns at
     exactly 0, and gives each value an error that is known.
@@ -131,10 +132,9 @@ class ShapleyExplainer:
         -------
         list of m Attribution
             A value is a column's share of what the answer has more than the base, the mean answer of the background. The
-            fidelity is the R2 of base and values, added up over the columns that a fresh coalition takes from the row, for
-            the coalition's mean answer. Its rows are fresh: they have their other columns from background rows that swapped
-            about half of their cells in pairs. None where all such rows took part in the fit, as with a single background row
-            in few columns.
+            fidelity is the R2 of base and values, added up over the columns that a coalition takes from the row, for the
+            coalition's mean answer on fresh rows, each of which has its other columns from two background rows. None where no
+            such rows are left, as with a single background row.
         """
         rows = self._data.read(X)
         (answers,) = self._data.ask([rows], "use")
@@ -156,13 +156,11 @@ class ShapleyExplainer:
             yield games[start : start + step]
 
     def _records(self, games: list[_Game]) -> list[Attribution]:
-        coalitions = [game.fresh_coalitions() for game in games]
-        backs = [game.fresh_rows() for game in games]
-        drawn = [_hybrids(game.z, b, masks) for game, b, masks in zip(games, backs, coalitions, strict=True)]
-        fresh = self._data.score(drawn)
+        drawn = [game.fresh() for game in games]
+        fresh = self._data.score([rows for _, rows in drawn])
         out = []
-        for game, masks, hybrids, asked in zip(games, coalitions, drawn, fresh, strict=True):
-            truth, kept = _means(hybrids, len(masks), asked.rows, game.what.of(asked.answers))
+        for game, (masks, rows), asked in zip(games, drawn, fresh, strict=True):
+            truth, kept = _means(rows, len(masks), asked.rows, game.what.of(asked.answers))
             fidelity = foretold(
                 truth,
                 game.base + masks[kept] @ game.values,
@@ -249,22 +247,25 @@ class _Game:
         self.values = gains.mean(axis=0)
         self.reach = _reach(gains.reshape(m, self.explainer._orders, d))
 
-    def fresh_coalitions(self) -> _BOOL:
-        """Random coalitions to score on, all sizes alike, shape (k, d)."""
-        d = len(self.z)
-        rng = self.explainer._data.rng(self.z, "coalitions")
-        size = rng.integers(1, max(d, 2), size=_COALITIONS)
-        return np.argsort(np.argsort(rng.random((_COALITIONS, d)), axis=1), axis=1) < size[:, None]
+    def fresh(self) -> tuple[_BOOL, _FLOAT]:
+        """Coalitions to score on, shape (k, d), and rows of each that are in no fit, coalition by coalition.
 
-    def fresh_rows(self) -> _FLOAT:
-        """Up to 32 rows like the background's: pairs of them with swapped cells, so that the mean of each column stays."""
+        Part of the columns outside a coalition come from one background row and part from another, each row giving every column
+        once: what the rows have in single columns is what the background has.
+        """
+        d, rng = len(self.z), self.explainer._data.rng(self.z, "coalitions")
         rows = self.explainer._rows
-        rng = self.explainer._data.rng(self.z, "crossed")
-        order = rng.permutation(len(rows))[:_CROSSED]
-        half = len(order) // 2
-        first, second, left = rows[order[:half]], rows[order[half : 2 * half]], rows[order[2 * half :]]
-        swap = rng.random(first.shape) < 0.5
-        return np.concatenate([np.where(swap, second, first), np.where(swap, first, second), left])
+        back = rows[rng.permutation(len(rows))[:_CROSSED]]
+        if d < 2 or len(back) < 2:
+            return np.empty((0, d), dtype=bool), np.empty((0, d))
+        size = rng.integers(0, d - 1, size=_COALITIONS)
+        cut = rng.integers(size + 1, d)
+        rank = np.argsort(np.argsort(rng.random((_COALITIONS, d)), axis=1), axis=1)
+        shift = rng.integers(1, len(back), size=_COALITIONS)
+        other = back[(np.arange(len(back)) + shift[:, None]) % len(back)]
+        mixed = np.where((rank < cut[:, None])[:, None], back, other)
+        masks = rank < size[:, None]
+        return masks, np.where(masks[:, None], self.z, mixed).reshape(-1, d)
 
 
 def _hybrids(z: _FLOAT, background: _FLOAT, masks: _BOOL) -> _FLOAT:
@@ -303,7 +304,8 @@ def _reach(gains: _FLOAT) -> _FLOAT:
 def _means(hybrids: _FLOAT, k: int, asked: _FLOAT, y: _FLOAT) -> tuple[_FLOAT, _BOOL]:
     """Mean answer of each of k coalitions over its rows that are fresh, and which coalitions have at least half of them."""
     place = {key: i for i, key in enumerate(content(asked).tolist())}
-    at = np.array([place.get(key, -1) for key in content(hybrids).tolist()]).reshape(k, -1)
+    at = np.array([place.get(key, -1) for key in content(hybrids).tolist()], dtype=np.intp)
+    at = at.reshape(k, len(at) // max(k, 1))
     count = (at >= 0).sum(axis=1)
     kept = 2 * count >= at.shape[1]
     sums = np.where(at >= 0, np.append(y, 0.0)[at], 0.0).sum(axis=1)

@@ -253,6 +253,10 @@ def _grow(task: _Task, answers: _FLOAT, settings: Any) -> _Node:
             # A threshold of infinity parts missing values from all others.
             node.cut = int(min(np.floor(grown.threshold[position]), task.missing[node.column] - 1))
             node.missing_left = bool(grown.missing_go_to_left[position])
+            code = task.codes[rows, node.column]
+            if not (code == task.missing[node.column]).any():  # to the heavier side, which scikit-learn tells by rows alone
+                weights = task.weights[rows]
+                node.missing_left = bool(2 * (weights @ (code <= node.cut)) >= weights.sum())
             left = _goes_left(task, node, rows)
             if left.any() and not left.all():
                 node.left = copy(grown.children_left[position], rows[left])

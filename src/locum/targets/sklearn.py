@@ -147,14 +147,16 @@ def _check_rows(model: Any, takes_nan: bool, X: Any) -> None:
     wanted, shape = getattr(model, "n_features_in_", None), X.shape if framed else np.shape(X)
     if wanted is not None and (len(shape) != 2 or shape[1] != wanted):
         raise InvalidData(f"the model was fitted on {wanted} columns, and got rows of shape {shape}")
-    if not takes_nan:
-        _check_finite(np.asarray(X))
+    _check_finite(np.asarray(X), takes_nan)
 
 
-def _check_finite(X: Any) -> None:
-    if X.dtype.kind == "f" and not (finite := np.isfinite(X)).all():
-        row = int(np.argmin(finite.reshape(len(X), -1).all(axis=1)))
-        raise InvalidData(f"the model takes no NaN or infinity, and row {row} holds one; fill it, or leave the row out")
+def _check_finite(X: Any, takes_nan: bool) -> None:
+    if X.dtype.kind != "f":
+        return
+    good = ~np.isinf(X) if takes_nan else np.isfinite(X)
+    if not good.all():
+        row, what = int(np.argmin(good.reshape(len(X), -1).all(axis=1))), "infinity" if takes_nan else "NaN or infinity"
+        raise InvalidData(f"the model takes no {what}, and row {row} holds one; fill it, or leave the row out")
 
 
 def _takes_nan(model: Any) -> bool:
