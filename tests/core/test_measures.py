@@ -454,6 +454,14 @@ def test_no_error_at_all_is_bounded_by_the_rule_of_three():
     assert found.upper == pytest.approx((1 - 0.05 ** (1 / 300)) * np.abs(y - y.mean()).max())
 
 
+def test_what_was_not_seen_may_be_in_the_heaviest_rows():
+    y = np.random.default_rng(11).normal(size=300)
+    weights = np.repeat([3.0, 0.5], [60, 240])  # on average 1
+    for name, reach in (("mae", np.abs(y - y.mean()).max()), ("kendall_tau", 4.0)):
+        found = measure(name).fidelity(y, y, weights=weights)
+        assert found.upper - found.lower == pytest.approx(3 * (1 - 0.05 ** (1 / 300)) * reach)
+
+
 def test_an_error_that_is_the_same_everywhere_leaves_room_for_exceptions():
     y = np.random.default_rng(12).normal(size=300)
     found = measure("mae").fidelity(y, y + 0.5)

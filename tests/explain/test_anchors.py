@@ -38,6 +38,7 @@ def test_the_planted_rule_is_found():
     assert found.answer == "in"
     assert found.precision.value > 0.95
     assert found.precision.measure == "precision"
+    assert found.precision.n > 300
     assert found.coverage.value == pytest.approx(0.2, abs=0.04)
 
 

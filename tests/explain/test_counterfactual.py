@@ -76,6 +76,26 @@ def test_everything_told_is_what_the_target_says():
                 assert either(back)[0] == 0
 
 
+def test_of_many_changes_only_those_that_matter_are_left():
+    def votes(X):  # a label says nothing of how near the other one is
+        return ((X[:, :7] > 0.5).sum(axis=1) + (X[:, 7] * X[:, 8] > 0.3) > 5).astype(int)
+
+    wide = np.random.default_rng(0).uniform(size=(800, 24))
+    rows = wide[votes(wide) == 0][:10]
+    for x, found in zip(rows, CounterfactualExplainer(target(votes), wide).explain(rows), strict=True):
+        for one in found:
+            for change in one.changes:
+                back = np.array([one.row])
+                back[0, int(change.column[1:])] = change.before
+                assert votes(back)[0] == 0
+        assert min(len(one.changes) for one in found) <= 6 - votes_short(x)
+
+
+def votes_short(x):
+    """How many of the votes that are needed a row has, at least."""
+    return int((x[:7] > 0.5).sum())
+
+
 def test_values_are_moved_into_a_range():
     black_box = target(lambda X: 10 * X[:, 2] + X[:, 0], output="value")
     x = np.array([[0.5, 0.5, 0.2, 0.5, 0.5]])

@@ -105,6 +105,19 @@ def test_the_order_of_the_data_does_not_matter():
     np.testing.assert_array_equal(first, second)
 
 
+def test_random_numbers_go_by_the_row_the_stage_and_the_seed():
+    rows = np.random.default_rng(0).normal(size=(20, 2))
+    target = Target(lambda X: X[:, 0], output="value")
+    first, second = (Background.of(target, rows, None, seed) for seed in (0, 1))
+
+    def drawn(background, row, stage):
+        return background.rng(rows[row], stage).random()
+
+    assert drawn(first, 3, "near") == drawn(first, 3, "near")
+    others = [drawn(first, 4, "near"), drawn(first, 3, "far"), drawn(second, 3, "near")]
+    assert len({drawn(first, 3, "near"), *others}) == 4
+
+
 def test_score_asks_each_fresh_row_once_and_leaves_out_those_that_fitted():
     rows = np.arange(10.0)[:, None] * [1.0, 2.0]
     target = Target(lambda X: X[:, 0], output="value", name="first")

@@ -149,6 +149,17 @@ def test_intervals_hold(orders):
     assert np.mean(inside) > 0.92
 
 
+def test_the_background_is_no_sample():
+    # Without interactions, what a column gains from a background row does not depend on the order.
+    slopes = np.array([2.0, -1.0, 0.5, 1.0])
+    sure, unsure = (
+        ShapleyExplainer(value(lambda X: X @ slopes), X, background=X[:32], samples=32 * 6 * orders).explain(X[50:51])[0]
+        for orders in (2, 1)
+    )
+    np.testing.assert_allclose(sure.upper, sure.lower, atol=1e-9)
+    assert (unsure.upper - unsure.lower > 0.05).all()
+
+
 def test_the_fidelity_falls_where_columns_work_together():
     alone, together = (
         ShapleyExplainer(value(f), X).explain(X[:1])[0].fidelity

@@ -150,6 +150,8 @@ class ReadableClassifier(ClassifierMixin, _Readable):
             _check_probabilities(Y, self.classes_)
         else:
             labels = column_or_1d(y, warn=True)
+            if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+                raise InvalidData("Input y contains NaN or infinity: expected a label in every row; drop the rows that have none")
             check_classification_targets(labels)
             self.classes_, index = np.unique(labels, return_inverse=True)
             if self.classes is not None:

@@ -36,9 +36,11 @@ _QUANTILES = (0.1, 0.5, 0.9)
 _SEEDS = 2
 _SETTLED = 2
 _ADAPTATIONS = 3
-# How far a list may outgrow its budget before its least useful rules go again; this gets it out of local optima.
+# How far a list may outgrow its budget before its least useful rules go again, and how many neighbours are left out at a
+# time to grow anew: both get it out of local optima (planted lists of six rules are found twice as often with the second).
 _LEAST_EXCESS = 2
 _EXCESS_SHARE = 1 / 3
+_LEFT_OUT = 2
 
 
 class RuleListClassifier(ReadableClassifier):
@@ -376,7 +378,7 @@ class _Learner:
         return self._grow(none, self.most)
 
     def improved(self, one: _List, sweeps: int) -> _List:
-        """A list settled, then let grow beyond its budget, settled and shrunk again, for as long as that helps."""
+        """A list settled; let grow beyond its budget, settled and shrunk again; and grown anew in part, while that helps."""
         if self.most < 1 or sweeps < 1:
             return one
         one = self._settle(one, self.most)
@@ -387,7 +389,7 @@ class _Learner:
             if other is one:
                 break
             one = other
-        return one
+        return self._regrown(one, sweeps)
 
     def _grow(self, one: _List, most: int) -> _List:
         while len(one.clauses) < most:
@@ -410,7 +412,7 @@ class _Learner:
         return found
 
     def _settle(self, one: _List, most: int) -> _List:
-        """Replace clauses in turn, then swap neighbours and add clauses, until nothing moves or each had its turn."""
+        """Replace clauses in turn, then move some and add some, until nothing changes or each had its turn."""
         turns = most
         while turns > 0:
             place = still = 0
@@ -419,20 +421,34 @@ class _Learner:
                 other = self.best_replaced(one, place)
                 still = still + 1 if other is one else 1
                 one, place, turns = other, place + 1, turns - 1
-            other = self._grow(self._swapped(one), most)
+            other = self._grow(self._moved(one), most)
             if other is one:
                 break
             one = other
         return one
 
-    def _swapped(self, one: _List) -> _List:
-        for place in range(len(one.clauses) - 1):
-            order = list(range(len(one.clauses)))
-            order[place : place + 2] = [place + 1, place]
-            other = self._better(one, self.picked(one, order))
-            if len(other.clauses) < len(one.clauses):
-                return other
-            one = other
+    def _moved(self, one: _List) -> _List:
+        """Clauses put in other places, one at a time."""
+        m = len(one.clauses)
+        for place in range(m):
+            rest = [i for i in range(m) if i != place]
+            for after in range(m):
+                other = self._better(one, self.picked(one, [*rest[:after], place, *rest[after:]]))
+                if other is not one:
+                    return self._moved(other)
+        return one
+
+    def _regrown(self, one: _List, sweeps: int) -> _List:
+        """Neighbours left out in turn, and the list grown and settled anew, until no place is better for it."""
+        start = still = 0
+        for _ in range(sweeps * self.most):
+            places = len(one.clauses) + 1 - _LEFT_OUT
+            if still >= places or one.loss <= self.slack:
+                break
+            start %= places
+            fewer = self.picked(one, [i for i in range(len(one.clauses)) if not start <= i < start + _LEFT_OUT])
+            other = self._better(one, self._settle(self._grow(fewer, self.most), self.most))
+            one, start, still = other, start + 1, still + 1 if other is one else 0
         return one
 
     def _shrunk(self, one: _List) -> _List:

@@ -15,7 +15,7 @@ from locum.core.bounds import Interval
 from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
 
-__all__ = ["Array", "FEW", "Measure", "RowMeasure", "ErrorMeasure", "mean_score", "centre", "constant"]
+__all__ = ["Array", "FEW", "Measure", "RowMeasure", "ErrorMeasure", "mean_score", "rare_share", "centre", "constant"]
 
 Array = NDArray[np.float64]
 
@@ -164,7 +164,7 @@ class ErrorMeasure(Measure):
         with np.errstate(all="ignore"):  # the log of no error at all is -inf, and means what it should
             value = self.restore(self.combine(mean))
             if rare:
-                share = float(special.betaincinv(bearing + 1.0, len(mass) - bearing, level))
+                share = rare_share(bearing, mass, level)
                 for error in ((1.0 - share) * mean[0] + share * largest, (1.0 - share) * mean[0] if even else 0.0):
                     ends.append(self.combine(np.concatenate([[error], mean[1:]])))
             if not rare or (even and each.max() > 0.0):
@@ -176,6 +176,12 @@ class ErrorMeasure(Measure):
                 f"{self.name} has no finite interval at level {level:g} on {len(mass)} independent rows or groups: ask for more"
             )
         return value, Interval(min(restored), max(restored), level, "rare-error bound" if rare else found.method)
+
+
+def rare_share(bearing: float, mass: Array, level: float) -> float:
+    """Upper bound of the share of the weight that is in units of which about `bearing` were seen: the heaviest, if need be."""
+    share = float(special.betaincinv(bearing + 1.0, len(mass) - bearing, level))
+    return min(1.0, share * float(mass.max() / mass.mean()))
 
 
 def mean_score(

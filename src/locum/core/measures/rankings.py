@@ -6,12 +6,11 @@ from abc import abstractmethod
 from typing import Any, ClassVar, final
 
 import numpy as np
-from scipy import special
 
 from locum.core import bounds
 from locum.core.bounds import Interval
 from locum.core.errors import InvalidData
-from locum.core.measures._base import FEW, Array, Measure, RowMeasure, mean_score
+from locum.core.measures._base import FEW, Array, Measure, RowMeasure, mean_score, rare_share
 
 __all__ = ["KendallTau", "SpearmanCorrelation", "TopKOverlap", "NDCG"]
 
@@ -49,7 +48,7 @@ class _RankCorrelation(Measure):
         still = out.max() <= 1e-12 or np.abs(effects).max() <= 1e-12  # nothing misplaced, or no spread to judge by
         bearing = 0.0 if still else float(out.sum() ** 2 / (out**2).sum())
         if bearing < min(FEW, len(mass) / 2) or abs(centre) >= 1.0 - 1e-12:
-            share = float(special.betaincinv(bearing + 1.0, len(mass) - bearing, level))
+            share = rare_share(bearing, mass, level)
             lower = max(value - self.reach * share, -1.0) if value >= 0 else -1.0
             upper = min(value + self.reach * share, 1.0) if value <= 0 else 1.0
             return value, Interval(lower, upper, level, "rare-error bound")
