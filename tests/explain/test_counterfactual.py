@@ -88,12 +88,7 @@ def test_of_many_changes_only_those_that_matter_are_left():
                 back = np.array([one.row])
                 back[0, int(change.column[1:])] = change.before
                 assert votes(back)[0] == 0
-        assert min(len(one.changes) for one in found) <= 6 - votes_short(x)
-
-
-def votes_short(x):
-    """How many of the votes that are needed a row has, at least."""
-    return int((x[:7] > 0.5).sum())
+        assert min(len(one.changes) for one in found) <= 6 - (x[:7] > 0.5).sum()
 
 
 def test_values_are_moved_into_a_range():

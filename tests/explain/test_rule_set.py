@@ -70,7 +70,9 @@ def test_a_constant_needs_no_rule():
     assert model.predict(X) == pytest.approx(np.full(100, 4.0))
 
 
-@pytest.mark.parametrize("settings", [{"max_rules": 0}, {"max_conditions": 0}, {"min_share": 0.5}, {"sweeps": -1}, {"ridge": 0.0}])
+@pytest.mark.parametrize(
+    "settings", [{"max_rules": 0}, {"max_conditions": 0}, {"min_share": 0.5}, {"sweeps": -1}, {"ridge": 0.0}]
+)
 def test_settings_that_cannot_be_are_refused(settings):
     X, y = planted(50)
     with pytest.raises(InvalidData, match=next(iter(settings))):

@@ -57,7 +57,9 @@ def least_sum(z, column, gain, weights=None, least=0.0):
 
 
 rows = st.lists(
-    st.tuples(st.one_of(st.integers(0, 9), st.just(float("nan"))), st.integers(-5, 5), st.integers(1, 3)), min_size=2, max_size=30
+    st.tuples(st.one_of(st.integers(0, 9), st.just(float("nan"))), st.integers(-5, 5), st.integers(1, 3)),
+    min_size=2,
+    max_size=30,
 )
 
 

@@ -151,7 +151,7 @@ class ReadableClassifier(ClassifierMixin, _Readable):
         else:
             labels = column_or_1d(y, warn=True)
             if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-                raise InvalidData("Input y contains NaN or infinity: expected a label in every row; drop the rows that have none")
+                raise InvalidData("Input y contains NaN or infinity: expected a label in every row; drop the other rows")
             check_classification_targets(labels)
             self.classes_, index = np.unique(labels, return_inverse=True)
             if self.classes is not None:

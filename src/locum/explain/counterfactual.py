@@ -480,7 +480,6 @@ class CounterfactualExplainer:
 
 
 def _columns(domain: Domain, wanted: Iterable[str | int], what: str) -> _BOOL:
-    """Columns by name or position as a mask."""
     if isinstance(wanted, str):
         raise InvalidData(f"expected {what}= to be a list of columns, got the text {wanted!r}; write [{wanted!r}]")
     mask = np.zeros(len(domain), dtype=bool)
@@ -502,12 +501,9 @@ class _Trials:
     Attributes
     ----------
     origin : ndarray of shape (m, d)
-        The rows explained.
-    owner : ndarray of shape (n,)
-        Whose candidate each is.
-    rows, start : ndarray of shape (n, d)
-        The candidates, and the rows they belong to.
-    changed : ndarray of bool, shape (n, d)
+        The rows explained; `owner`, of shape (n,), says whose candidate each is.
+    rows, start, changed : ndarray of shape (n, d)
+        The candidates, the rows they belong to, and which cells differ.
     """
 
     explainer: CounterfactualExplainer

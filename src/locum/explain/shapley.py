@@ -61,7 +61,7 @@ class ShapleyExplainer:
 
     Notes
     -----
-    Cost: :math:`2^d` rows of the target for each background row (exact), or 2 (d - 1) rows a pair of orders; and 64 fresh rows for
+    Cost: :math:`2^d` rows of the target for each background row (exact), or 2 (d - 1) rows a pair of orders; and 64 fresh for
     each of at most 64 background rows. In four queries for all rows together, unless they are so many that they are asked in
     parts.
 
