@@ -208,5 +208,5 @@ def test_affine_answers():
 )
 def test_bad_settings_are_refused(setting):
     X = grid(50, 2)
-    with pytest.raises(InvalidData, match=r"expected max_rules >= 1, max_conditions >= 1, sweeps >= 0 and 0 <= min_share < 0[.]5"):
+    with pytest.raises(InvalidData, match=r"max_rules >= 1, max_conditions >= 1, sweeps >= 0 and 0 <= min_share < 0[.]5"):
         RuleListClassifier(**setting).fit(X, X[:, 0] > 0.5)
