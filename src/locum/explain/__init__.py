@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from locum.explain.additive import AdditiveClassifier, AdditiveRegressor
+from locum.explain.anchors import Anchor, AnchorExplainer
+from locum.explain.attribution import Attribution
+from locum.explain.counterfactual import Counterfactual, CounterfactualExplainer
 from locum.explain.frontier import Frontier, Point, frontier, held_out
+from locum.explain.lime import LimeExplainer
 from locum.explain.rule_list import RuleListClassifier, RuleListRegressor
 from locum.explain.rule_set import RuleSetClassifier, RuleSetRegressor
+from locum.explain.shapley import ShapleyExplainer
 from locum.explain.sparse_linear import SparseLinearClassifier, SparseLinearRegressor
 from locum.explain.tree import TreeClassifier, TreeRegressor
 
@@ -24,4 +29,11 @@ __all__ = [
     "AdditiveRegressor",
     "SparseLinearClassifier",
     "SparseLinearRegressor",
+    "LimeExplainer",
+    "ShapleyExplainer",
+    "AnchorExplainer",
+    "CounterfactualExplainer",
+    "Attribution",
+    "Anchor",
+    "Counterfactual",
 ]
