@@ -90,9 +90,9 @@ class SpearmanCorrelation(_RankCorrelation):
     """Spearman's rank correlation: Pearson's correlation of the midranks, in [-1, 1].
 
     In small samples it lies nearer to 0 than in the population, by about ``3 (ρ - τ) / n``; the interval is centred
-    where it would be without that. Cost: O(n log² n); 1 s at n = 100,000. Undefined when either side is constant.
-    References: Spearman, American Journal of Psychology 15 (1904); Hoeffding, Annals of Mathematical Statistics 19
-    (1948), for its bias and its influence as of a U-statistic of order three.
+    where it would be without that, and covers more than it says above 0.99. Cost: O(n log² n); 1 s at n = 100,000.
+    Undefined when either side is constant. References: Spearman, American Journal of Psychology 15 (1904); Hoeffding,
+    Annals of Mathematical Statistics 19 (1948), for its bias and its influence as of a U-statistic of order three.
     """
 
     name = "spearman_correlation"
