@@ -56,16 +56,15 @@ def least_sum(z, column, gain, weights=None, least=0.0):
     return min((gain[passed].sum() for passed in fine), default=np.inf)
 
 
-rows = st.lists(
-    st.tuples(st.one_of(st.integers(0, 9), st.just(float("nan"))), st.integers(-5, 5), st.integers(1, 3)),
-    min_size=2,
-    max_size=30,
-)
+def some_rows(most):
+    """Lists of (value up to `most` or missing, gain, weight)."""
+    value = st.one_of(st.integers(0, most), st.just(float("nan")))
+    return st.lists(st.tuples(value, st.integers(-5, 5), st.integers(1, 3)), min_size=2, max_size=30)
 
 
 # ------------------------------------------------------------------ one column
 @settings(max_examples=150, deadline=None)
-@given(rows, st.integers(0, 12))
+@given(some_rows(9), st.integers(0, 12))
 def test_the_best_interval_is_the_best_of_all_intervals(rows, least):
     z, gain, weights = np.array(rows, dtype=float).T
     search = searched(z[:, None], [NUMBER], weights=weights, least=float(least))
@@ -84,13 +83,7 @@ def test_the_best_interval_is_the_best_of_all_intervals(rows, least):
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.one_of(st.integers(0, 3), st.just(float("nan"))), st.integers(-5, 5), st.integers(0, 9)),
-        min_size=2,
-        max_size=30,
-    )
-)
+@given(some_rows(3))
 def test_the_best_set_of_levels_is_the_best_of_all_sets(rows):
     z, gain, answers = np.array(rows, dtype=float).T
     search = searched(z[:, None], [COLOUR], answers=answers)

@@ -13,6 +13,8 @@ __all__ = ["run"]
 DATA = "bike_sharing"
 MOST_STATEMENTS = 16
 BUDGET = 800
+SIZES = (1, 2, 4, 8, 16)
+FAMILIES = ("tree", "rule set", "additive model", "sparse linear")  # the rule list would take as long as all of these
 
 
 def run(output: Path, seed: int, json: bool) -> None:
@@ -29,8 +31,9 @@ def run(output: Path, seed: int, json: bool) -> None:
     box = target(model, name="gradient boosting")
     with working("asking it, and fitting stand-ins", quiet=json, target=box, rows=BUDGET + len(parts.score)) as progress:
         found = frontier(
-            box, parts.ask.X, fresh=parts.score.X, domain=table.domain, budget=BUDGET, progress=progress, random_state=seed
-        )
+            box, parts.ask.X, fresh=parts.score.X, domain=table.domain, families=FAMILIES, sizes=SIZES,
+            budget=BUDGET, progress=progress, random_state=seed,
+        )  # fmt: skip
     picked = found.point_at_most(MOST_STATEMENTS)
     card = found.card(picked.standin, box, title=table.title, data=f"{table.name}: {table.source}")
     card.save(output)
