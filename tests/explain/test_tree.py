@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from locum.core.errors import InvalidData
 from locum.explain import TreeClassifier, TreeRegressor
 
 
@@ -66,3 +67,55 @@ def test_where_nothing_was_missing_a_missing_value_goes_with_the_weight():
     weights = np.where(X[:, 0] > 0.45, 1.0, 9.0)
     assert TreeRegressor(max_rules=2, min_share=0.0).fit(X, y, weights).predict([[np.nan]]) == [8.0]
     assert TreeRegressor(max_rules=2, min_share=0.0).fit(X, y, 10 - weights).predict([[np.nan]]) == [1.0]
+
+
+@pytest.mark.parametrize("leaves", [2, 4, 7])
+def test_without_sweeps_it_is_the_tree_of_scikit_learn(leaves):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 50, (400, 4)).astype(float)
+    y = rng.normal(size=400) + np.sin(X[:, 0] / 8) + (X[:, 1] > 20) * (X[:, 2] > 30)
+    cart = DecisionTreeRegressor(max_leaf_nodes=leaves, random_state=0).fit(X, y)
+    ours = TreeRegressor(max_rules=leaves, sweeps=0, min_share=0.0).fit(X, y)
+    np.testing.assert_allclose(ours.predict(X), cart.predict(X))
+    assert sorted(rule.n for rule in ours.program_.terms) == sorted(np.bincount(cart.apply(X))[np.unique(cart.apply(X))])
+
+
+def test_a_leaf_answers_with_the_mean_of_its_rows():
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    weights = np.random.default_rng(1).uniform(0.2, 2, 300)
+    P = 1 / (1 + np.exp(-X[:, 0] * X[:, 1] - X[:, 2]))
+    tree = TreeClassifier(max_rules=5).fit(X, np.column_stack([1 - P, P]), weights)
+    for rule in tree.program_.terms:
+        held = rule.holds(X)
+        mean = np.average(P[held], weights=weights[held])
+        share = np.average(P[held] > 0.5, weights=weights[held])
+        # Where the mean would name another class than most of the rows have, their shares are told.
+        assert rule.value[1] == pytest.approx(mean if (mean > 0.5) == (share > 0.5) else share)
+        assert rule.n == pytest.approx(weights[held].sum() / weights.mean())
+
+
+def test_categories_are_split_into_two_sets():
+    rng = np.random.default_rng(0)
+    X = np.array(["blue", "green", "pink", "red", "white"], dtype=object)[rng.integers(0, 5, 500)][:, None]
+    y = np.where(np.isin(X[:, 0], ["blue", "red", "white"]), 2.0, -1.0)
+    tree = TreeRegressor(max_rules=2).fit(X, y)
+    np.testing.assert_array_equal(tree.predict(X), y)
+    assert sorted(tree.text_.splitlines()) == [
+        "IF x0 is one of blue, red, white THEN 2",
+        "IF x0 is one of green, pink THEN -1",
+    ]
+
+
+def test_a_leaf_holds_its_share_of_the_weight():
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    y = np.where(np.arange(400) < 8, 50.0, X[:, 0])
+    for least in (0.05, 0.2):
+        tree = TreeRegressor(max_rules=6, min_share=least).fit(X, y)
+        assert min(rule.n for rule in tree.program_.terms) >= least * 400
+
+
+@pytest.mark.parametrize("settings", [{"max_rules": 0}, {"sweeps": -1}, {"min_share": -0.1}, {"min_share": 0.5}])
+def test_settings_that_cannot_be_are_refused(settings):
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    with pytest.raises(InvalidData, match="expected max_rules >= 1, sweeps >= 0"):
+        TreeRegressor(**settings).fit(X, X[:, 0])

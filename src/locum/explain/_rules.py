@@ -59,10 +59,6 @@ class Clause:
         pairs = sorted([*zip(rest.columns, rest.masks, strict=True), (column, mask)], key=lambda pair: pair[0])
         return Clause(tuple(c for c, _ in pairs), tuple(m for _, m in pairs))
 
-    def same(self, other: Clause) -> bool:
-        """Whether both ask the same."""
-        return self.columns == other.columns and all(map(np.array_equal, self.masks, other.masks))
-
 
 def first_least(values: _FLOAT, slack: float) -> int:
     """The first position whose value is within `slack` of the least."""

@@ -17,7 +17,7 @@ _FLOAT = NDArray[np.float64]
 _INT = NDArray[np.intp]
 _NEWTON_STEPS = 200
 _SHORTEST = 2.0**-30
-_MOST_ENTRIES = 1_000_000  # numbers for which the Hessian of three and more classes is worth writing down
+_MOST_PRODUCTS = 1_000_000  # for which the Hessian of three and more classes is worth writing down
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,13 @@ def fit_values(X: _FLOAT, Y: _FLOAT, weights: _FLOAT, penalty: _FLOAT, *, soft: 
     if soft:
         # Moving all scores together changes nothing, so what rounding leaves in that direction would never settle.
         Y = Y / Y.sum(axis=1, keepdims=True)
+    try:
+        return _newton(X, Y, weights, penalty, soft, offset)
+    except np.linalg.LinAlgError as error:
+        raise InvalidData("the values of the terms are lost in rounding; raise ridge=") from error
+
+
+def _newton(X: _FLOAT, Y: _FLOAT, weights: _FLOAT, penalty: _FLOAT, soft: bool, offset: _FLOAT | None) -> Fitted:
     theta = np.zeros((X.shape[1], Y.shape[1]))
     F = np.zeros(Y.shape) if offset is None else offset
     loss = _loss(F, Y, weights, soft)
@@ -80,7 +87,7 @@ def fit_values(X: _FLOAT, Y: _FLOAT, weights: _FLOAT, penalty: _FLOAT, *, soft: 
         factor = cho_factor(X.T @ (curvature[:, None] * X) + np.diag(penalty))
         step = cho_solve(factor, descent)
         if soft and Y.shape[1] > 2:
-            few = X.size * Y.shape[1] <= _MOST_ENTRIES
+            few = len(X) * theta.size**2 <= _MOST_PRODUCTS
             step = _solved(X, P, weights, penalty, descent) if few else _iterated(X, P, weights, penalty, descent, factor)
         promised = float((step * descent).sum())
         if promised <= 1e-20:

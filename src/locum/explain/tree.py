@@ -299,7 +299,11 @@ def _sweep(task: _Task, node: _Node, rows: _INT) -> bool:
     found = _best_split(task, rows, gain)
     if found is None or found[0] >= now - 1e-9 * max(1.0, abs(now)):
         return moved
+    before = node.column, node.cut, node.missing_left
     _, node.column, node.cut, node.missing_left = found
+    if _lightest(task, node, rows) < task.least * (1 - 1e-9):
+        node.column, node.cut, node.missing_left = before
+        return moved
     left = _goes_left(task, node, rows)
     _refit(task, node.left, rows[left])
     _refit(task, node.right, rows[~left])
@@ -316,6 +320,16 @@ def _refit(task: _Task, node: _Node, rows: _INT) -> None:
     left = _goes_left(task, node, rows)
     _refit(task, node.left, rows[left])
     _refit(task, node.right, rows[~left])
+
+
+def _lightest(task: _Task, node: _Node, rows: _INT) -> float:
+    """Least weight of a leaf below `node` that holds any of the rows."""
+    if not rows.size:
+        return np.inf
+    if node.left is None or node.right is None:
+        return float(task.weights[rows].sum())
+    left = _goes_left(task, node, rows)
+    return min(_lightest(task, node.left, rows[left]), _lightest(task, node.right, rows[~left]))
 
 
 def _best_split(task: _Task, rows: _INT, gain: _FLOAT) -> tuple[float, int, int, bool] | None:
