@@ -42,6 +42,7 @@ bench: $(VENV)/.dev peers  ## speed and peers, written to benchmarks/*/*/result.
 	$(BIN)/python benchmarks/speed/ledger.py
 	$(BIN)/python benchmarks/speed/coverage.py
 	$(BIN)/python benchmarks/peers/agreement.py
+	$(BIN)/python benchmarks/peers/local.py
 
 kill: $(VENV)/.dev  ## 200 random kill -9 of a paying process
 	$(BIN)/python benchmarks/speed/kill.py
@@ -53,6 +54,7 @@ peers: .venv-peers/.done  ## other libraries, in an environment of their own
 .venv-peers/.done: benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps anchor-exp==0.0.2.0
 	@touch $@
 
 readme: $(VENV)/.dev  ## bring the table of systems and the measured figures up to date

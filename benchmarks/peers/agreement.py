@@ -42,6 +42,8 @@ from locum.core.domain import Domain
 from locum.core.measures import measure
 from locum.core.surrogate import fit
 from locum.explain.additive import AdditiveClassifier
+from locum.explain.rule_list import RuleListClassifier
+from locum.explain.rule_set import RuleSetClassifier
 from locum.explain.sparse_linear import SparseLinearClassifier
 from locum.explain.tree import TreeClassifier
 from locum.targets import from_sklearn
@@ -59,6 +61,8 @@ LEVEL = 0.95
 # One line a family: from the most rules, leaves or terms to a model that is not fitted.
 FAMILIES: dict[str, Callable[[int], Any]] = {
     "tree": lambda size: TreeClassifier(max_rules=size),
+    "rule list": lambda size: RuleListClassifier(max_rules=size),
+    "rule set": lambda size: RuleSetClassifier(max_rules=size),
     "additive": lambda size: AdditiveClassifier(max_statements=size),
     "sparse linear": lambda size: SparseLinearClassifier(max_terms=size),
 }

@@ -162,7 +162,7 @@ def test_bad_settings_are_refused_before_anything_is_asked():
         AnchorExplainer(counted, X, threshold=95)
     with pytest.raises(InvalidData, match=r"samples= of at least \d+ for a precision of 0.99"):
         AnchorExplainer(counted, X, threshold=0.99, samples=100)
-    with pytest.raises(InvalidData, match="max_conditions= of 1 or more"):
+    with pytest.raises(InvalidData, match="max_conditions= to be a whole number of 1 or more"):
         AnchorExplainer(counted, X, max_conditions=0)
     with pytest.raises(InvalidData, match="tolerance= of more than 0"):
         AnchorExplainer(counted, X, tolerance=-1.0)

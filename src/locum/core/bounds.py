@@ -145,9 +145,9 @@ def bounded_mean(
     ``"empirical_bernstein"``: ``mean ± sqrt(2 V log(4/α) / n) + 7 log(4/α) / (3 (n - 1))``, V the sample variance:
     proven, and far wider.
 
-    Measured coverage at 95 %, n = 200 to 1,000: dirichlet 95.6 to 99 %, betting 98.5 to 100 %, empirical Bernstein
-    100 %. With weights or groups the mean is ``Σ a x / Σ a``, a the weight of an independent unit (row or group)
-    divided by the largest.
+    Measured coverage at 95 %, independent rows, n = 200 to 1,000: dirichlet 95 to 98 %, betting 96 to 100 %, empirical
+    Bernstein 100 %. With few groups or very unequal weights dirichlet covers 99 to 100 %. With weights or groups the
+    mean is ``Σ a x / Σ a``, a the weight of an independent unit (row or group) divided by the largest.
 
     Parameters
     ----------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from locum.explain.additive import AdditiveClassifier, AdditiveRegressor
 from locum.explain.anchors import Anchor, AnchorExplainer
-from locum.explain.attribution import Attribution
-from locum.explain.counterfactual import Counterfactual, CounterfactualExplainer
+from locum.explain.attribution import Attribution, Axis, Part
+from locum.explain.counterfactual import Change, Counterfactual, CounterfactualExplainer, Counterfactuals
 from locum.explain.frontier import Frontier, Point, frontier, held_out
 from locum.explain.lime import LimeExplainer
 from locum.explain.rule_list import RuleListClassifier, RuleListRegressor
@@ -34,6 +34,10 @@ __all__ = [
     "AnchorExplainer",
     "CounterfactualExplainer",
     "Attribution",
+    "Axis",
+    "Part",
     "Anchor",
+    "Counterfactuals",
     "Counterfactual",
+    "Change",
 ]

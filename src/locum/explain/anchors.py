@@ -21,7 +21,7 @@ from locum.core.measures import measure
 from locum.core.program import Condition, Rule
 from locum.core.target import Target
 from locum.explain._bins import Bins
-from locum.explain._neighbourhood import Background, Explained, Fresh, Neighbourhood, explained, held_out
+from locum.explain._neighbourhood import Background, Explained, Fresh, Neighbourhood, explained, held_out, require_whole
 from locum.explain.attribution import plain_answer
 
 __all__ = ["Anchor", "AnchorExplainer"]
@@ -195,6 +195,8 @@ class AnchorExplainer:
     ([2], True)
     """
 
+    papers = ("anchors",)
+
     def __init__(
         self,
         target: Target,
@@ -214,8 +216,7 @@ class AnchorExplainer:
         least = _fewest(threshold)
         if isinstance(samples, bool) or not isinstance(samples, int) or samples < least:
             raise InvalidData(f"expected samples= of at least {least} for a precision of {threshold:g}, got {samples!r}")
-        if isinstance(max_conditions, bool) or not isinstance(max_conditions, int) or max_conditions < 1:
-            raise InvalidData(f"expected max_conditions= of 1 or more, got {max_conditions!r}")
+        require_whole(1, max_conditions=max_conditions)
         if tolerance is not None and not 0 < tolerance < np.inf:
             raise InvalidData(f"expected tolerance= of more than 0, got {tolerance!r}")
         self._samples, self._threshold, self._most = samples, threshold, max_conditions

@@ -20,7 +20,7 @@ from locum.core.fidelity import Fidelity
 from locum.core.measures import measure
 from locum.core.region import Region
 from locum.core.target import Target
-from locum.explain._neighbourhood import Background, Fresh, Neighbourhood, held_out
+from locum.explain._neighbourhood import Background, Fresh, Neighbourhood, held_out, require_whole
 from locum.explain.attribution import plain_answer, plain_value
 
 __all__ = ["Change", "Counterfactual", "CounterfactualExplainer", "Counterfactuals"]
@@ -240,6 +240,8 @@ class CounterfactualExplainer:
     [('x1', 0.6)]
     """
 
+    papers = ("wachter-counterfactuals", "dice", "robust-recourse")
+
     def __init__(
         self,
         target: Target,
@@ -256,9 +258,7 @@ class CounterfactualExplainer:
     ) -> None:
         self._background = Background.of(target, data, domain, random_state)
         domain = self._background.domain
-        for name, number in (("count", count), ("samples", samples)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise InvalidData(f"expected {name}= to be a whole number of 1 or more, got {number!r}")
+        require_whole(1, count=count, samples=samples)
         self._fixed = _columns(domain, fixed, "fixed")
         self._up, self._down = _columns(domain, increase, "increase"), _columns(domain, decrease, "decrease")
         wrong = np.flatnonzero((self._up | self._down) & domain.categorical)

@@ -19,7 +19,7 @@ from scipy import special
 from locum.core.domain import Domain
 from locum.core.errors import InvalidData
 from locum.core.target import Target
-from locum.explain._neighbourhood import Background, Explained, Neighbourhood, explained, foretold, held_out
+from locum.explain._neighbourhood import Background, Explained, Neighbourhood, explained, foretold, held_out, require_whole
 from locum.explain.attribution import Attribution, Axis
 
 __all__ = ["LimeExplainer"]
@@ -99,6 +99,8 @@ class LimeExplainer:
     True
     """
 
+    papers = ("lime", "cluster-robust")
+
     def __init__(
         self,
         target: Target,
@@ -117,8 +119,7 @@ class LimeExplainer:
             raise InvalidData(f"expected near= to be a share of the rows between 0 and 1, got {near!r}")
         d = len(self._background.domain)
         most = d if max_terms is None else max_terms
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise InvalidData(f"expected max_terms= to be a whole number of 1 or more, or None, got {max_terms!r}")
+        require_whole(1, max_terms=most)
         least = max(_FEWEST, math.ceil(_ROWS_A_TERM * (1 + min(d, 2 * most)) / near))
         if isinstance(samples, bool) or not isinstance(samples, int) or samples < least:
             raise InvalidData(f"expected samples= of at least {least} for so many terms and near={near:g}, got {samples!r}")

@@ -15,7 +15,7 @@ from locum.core.domain import Domain
 from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
 from locum.core.target import Target
-from locum.explain._neighbourhood import Background, Explained, content, explained, foretold
+from locum.explain._neighbourhood import Background, Explained, content, explained, foretold, require_whole
 from locum.explain.attribution import Attribution, Axis
 
 __all__ = ["ShapleyExplainer"]
@@ -86,6 +86,8 @@ class ShapleyExplainer:
     True
     """
 
+    papers = ("shap", "permutation-shapley")
+
     def __init__(
         self,
         target: Target,
@@ -101,8 +103,7 @@ class ShapleyExplainer:
         self._output = output
         self._rows, self._name = self._split(background)
         d, m = len(self._data.domain), len(self._rows)
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-            raise InvalidData(f"expected samples= to be a whole number of 1 or more, got {samples!r}")
+        require_whole(1, samples=samples)
         self._orders = 0 if d <= _MOST_EXACT and m * 2**d <= samples else samples // (m * max(2 * (d - 1), 1))
         if not self._orders and not (d <= _MOST_EXACT and m * 2**d <= samples):
             raise InvalidData(
