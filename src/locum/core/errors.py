@@ -5,6 +5,7 @@ Every class is also a ``ValueError`` or a ``RuntimeError``, so code that knows n
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "FormatError",
     "MissingExtra",
     "OutsideRegion",
+    "need",
 ]
 
 
@@ -92,3 +94,26 @@ class MissingExtra(LocumError, ImportError):
 
 class OutsideRegion(UserWarning):
     """A prediction was asked for outside the region where the stand-in was checked."""
+
+
+def need(module: str, what: str, extra: str) -> Any:
+    """Import a package that is not part of the base install.
+
+    Parameters
+    ----------
+    module : str
+    what : str
+        What needs it, such as "an ONNX file".
+    extra : str
+        The extra of Locum that brings it.
+
+    Raises
+    ------
+    MissingExtra
+        It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtra(f"{what} needs {package}; install it with: pip install 'locum[{extra}]'") from error

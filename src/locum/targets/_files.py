@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -13,36 +12,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import xxhash
 
-from locum.core.errors import InvalidData, MissingExtra
+from locum.core.errors import InvalidData
 
-__all__ = ["check_unchanged", "digest", "found", "in_worker", "need", "one_thread_in_workers", "opened_here"]
+__all__ = ["check_unchanged", "digest", "found", "in_worker", "one_thread_in_workers", "opened_here"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _OPEN = 4  # models that stay open in a process
-
-
-def need(module: str, what: str, extra: str) -> Any:
-    """Import a package that is not part of the base install.
-
-    Parameters
-    ----------
-    module : str
-    what : str
-        What needs it, such as "an ONNX file".
-    extra : str
-        The extra of Locum that brings it.
-
-    Raises
-    ------
-    MissingExtra
-        It is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise MissingExtra(f"{what} needs {package}; install it with: pip install 'locum[{extra}]'") from error
 
 
 def found(path: Any, what: str) -> Path:

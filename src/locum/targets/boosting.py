@@ -13,9 +13,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, need
 from locum.core.target import Target
-from locum.targets._files import check_unchanged, digest, found, need, one_thread_in_workers, opened_here
+from locum.targets._files import check_unchanged, digest, found, one_thread_in_workers, opened_here
 from locum.targets._rows import as_numbers, check_columns, column_names
 from locum.targets._scores import check_link, read_scores
 

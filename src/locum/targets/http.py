@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locum.core._content import fingerprint_of
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, need
 from locum.core.execute import Malformed
 from locum.core.target import Target
-from locum.targets._files import need, opened_here
+from locum.targets._files import opened_here
 from locum.targets._rows import check_columns, column_names, named_columns
 
 __all__ = ["from_http", "EndpointError", "EndpointTimeout"]

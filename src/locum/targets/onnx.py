@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, need
 from locum.core.execute import Malformed
 from locum.core.target import Target
-from locum.targets._files import check_unchanged, digest, found, in_worker, need, opened_here
+from locum.targets._files import check_unchanged, digest, found, in_worker, opened_here
 from locum.targets._rows import as_numbers, as_text, cast, check_columns, named_columns
 from locum.targets._scores import check_link, read_scores
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core.errors import InvalidData
-from locum.targets._files import need
+from locum.core.errors import InvalidData, need
 from locum.targets._rows import named_columns, some
 from locum.targets.recorded import read_csv
 

@@ -13,10 +13,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from locum.core._content import fingerprint_of
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, need
 from locum.core.execute import Malformed
 from locum.core.target import Target
-from locum.targets._files import in_worker, need
+from locum.targets._files import in_worker
 from locum.targets._rows import as_numbers, cast
 from locum.targets._scores import check_link, read_scores
 

@@ -1,0 +1,7 @@
+"""Networks that methods share, and the one loop that trains them. Needs the extra ``nets`` (PyTorch)."""
+
+from __future__ import annotations
+
+from locum.nets.training import History, TrainingFailed, seeded, train
+
+__all__ = ["train", "History", "TrainingFailed", "seeded"]
