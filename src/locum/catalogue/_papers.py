@@ -22,7 +22,7 @@ __all__ = ["Paper", "Claim", "Measured", "papers", "paper"]
 
 FOLDER = Path(__file__).parent
 ROOMS = ("explain", "glassbox", "inside", "optimize", "emulate", "infer", "decode", "audit")
-EXTRAS = ("nets", "optimize", "lm", "sim", "data", "skops", "ray", "plots")
+EXTRAS = ("nets", "optimize", "lm", "sim", "data", "skops", "boosting", "text", "infer", "ray", "plots")
 _ENTRIES = ("article", "inproceedings", "misc")
 
 
