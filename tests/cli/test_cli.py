@@ -184,3 +184,53 @@ def test_help_names_the_exit_codes(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
     assert "Exit codes" in out
+
+
+# ---------------------------------------------------------------------- explain
+@pytest.mark.parametrize(
+    ("by", "said"), [("lime", "width"), ("shapley", "width"), ("anchors", "width"), ("counterfactual", "width: ")]
+)
+def test_one_answer_is_explained_each_way(here, capsys, by, said):
+    code, out, _ = run(capsys, "explain", "row", "rows.csv", "-m", "box:high", "--row", 3, "--by", by)
+    assert code == 0
+    assert out.startswith("Row 3\n")
+    assert said in out
+    code, out, _ = run(capsys, "explain", "row", "rows.csv", "-m", "box:high", "--row", 3, "--row", 0, "--by", by, "--json")
+    record = json.loads(out)
+    assert (code, record["by"], len(record["explanations"])) == (0, by, 2)
+    again = run(capsys, "explain", "row", "rows.csv", "-m", "box:high", "--row", 3, "--row", 0, "--by", by, "--json")[1]
+    assert json.loads(again)["explanations"] == record["explanations"]
+
+
+def test_rows_of_another_file_in_another_order_of_columns(here, capsys):
+    write(here / "two.csv", ["depth", "note", "height", "width"], [[0.5, "a", 0.2, 0.9], [0.5, "b", 0.2, 0.1]])
+    code, out, _ = run(capsys, "explain", "row", "rows.csv", "-m", "box:high", "--rows", "two.csv", "--by", "anchors", "--json")
+    first, second = json.loads(out)["explanations"]
+    assert code == 0
+    assert (first["answer"], second["answer"]) == (1, 0)
+    code, out, _ = run(
+        capsys, "explain", "row", "rows.csv", "-m", "box:high", "--rows", "two.csv", "--by", "shapley", "--class", "0", "--json"
+    )
+    assert [round(sum(one["values"]) + one["base"], 9) for one in json.loads(out)["explanations"]] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "expected rows to explain"),
+        (("--row", 1, "--rows", "fresh.csv"), "expected rows to explain"),
+        (("--row", 200), "no row 200 in the data: it has 200"),
+        (("--row", -1), "no row -1"),
+        (("--row", 1, "--by", "guess"), "one of lime, shapley, anchors, counterfactual"),
+        (("--row", 1, "--by", "anchors", "--class", "1"), "--class goes with"),
+        (("--row", 1, "--wanted", "1"), "go with --by counterfactual"),
+        (("--row", 1, "--class", "blue"), "no class 'blue'; expected one of 0, 1"),
+        (("--row", 1, "--by", "counterfactual", "--wanted", "a:b"), "as LOW:HIGH"),
+        (("--rows", "answers.csv"), "lacks the column 'width'"),
+        (("--rows", "none.csv"), "cannot read"),
+    ],
+)
+def test_what_cannot_be_explained(here, capsys, arguments, message):
+    code, _, err = run(capsys, "explain", "row", "rows.csv", "-m", "box:high", *arguments)
+    assert code == 2
+    assert message in err

@@ -11,6 +11,7 @@ import sys
 import typer
 
 from locum.cli import _catalogue, _standins, _use
+from locum.cli._explain import explain
 from locum.core.errors import BudgetExhausted, FormatError, LedgerError, LocumError, TargetError
 
 __all__ = ["app", "main"]
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 for command in (*_standins.COMMANDS, *_use.COMMANDS, *_catalogue.COMMANDS):
     app.command()(command)
+
+app.add_typer(explain)
 
 _CODES = ((BudgetExhausted, 4), (TargetError, 3), (LedgerError, 5), (FormatError, 5), (LocumError, 2))
 

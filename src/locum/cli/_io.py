@@ -62,11 +62,23 @@ _TIMED_ROWS = 20
 
 @dataclass(frozen=True)
 class Ask:
-    """A target, and the rows given with it."""
+    """A target, the rows given with it, and what they were read for."""
 
     target: Target
     rows: Any
     domain: Domain
+    predictor: Any = None
+
+    def read(self, path: Path) -> Any:
+        """Rows of another file, in the container that the target takes."""
+        from locum.targets import read_csv
+
+        table, _ = read_csv(path)
+        names = list(self.domain.names)
+        missing = [name for name in names if name not in (table.dtype.names or ())]
+        if missing:
+            raise InvalidData(f"{path} lacks the column {missing[0]!r}; expected {', '.join(names)}")
+        return _as_the_model_takes_them(table[names], self.predictor)
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,7 @@ def opened(data: Path, model: str | None, answer: str | None, how: How) -> Ask:
     rows = _as_the_model_takes_them(table, predictor)
     names = None if hasattr(rows, "columns") else list(table.dtype.names or ())
     domain = Domain.of(rows, names=names, categorical=how.categorical or ())
-    return Ask(target(predictor, method=how.method, price=how.price, ledger=how.ledger), rows, domain)
+    return Ask(target(predictor, method=how.method, price=how.price, ledger=how.ledger), rows, domain, predictor)
 
 
 def _as_the_model_takes_them(table: Any, predictor: Any) -> Any:
