@@ -13,7 +13,9 @@ from locum.core.program import Condition, Levels, Linear, Program, Rule, Steps
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("agg")
 
-from locum.plots import plot_frontier, plot_shapes  # noqa: E402
+from locum.core.target import Target  # noqa: E402
+from locum.explain import LimeExplainer  # noqa: E402
+from locum.plots import plot_attribution, plot_frontier, plot_shapes  # noqa: E402
 
 
 class Points:
@@ -85,3 +87,17 @@ def test_rules_are_not_shapes():
     program = Program(columns, "value", None, "identity", "rules", (Rule((Condition(0, high=3.0),), (1.0,)),), (0.0,))
     with pytest.raises(InvalidData, match="read as text"):
         plot_shapes(program)
+
+
+def test_an_attribution_has_a_bar_a_part_with_its_interval_and_says_how_faithful_it_is():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(size=(300, 3))
+    target = Target(lambda X: 2.0 * X[:, 0] - X[:, 1], name="$line_1$", output="value")
+    (found,) = LimeExplainer(target, X, random_state=0).explain(X[:1])
+    ax = plot_attribution(found, most=2)
+    assert [label.get_text() for label in ax.get_yticklabels()] == [part.name for part in found.top(2)]
+    np.testing.assert_allclose(sorted(bar.get_width() for bar in ax.patches), sorted(part.value for part in found.top(2)))
+    assert ax.get_title() == str(found.fidelity)
+    (zero,) = LimeExplainer(Target(lambda X: np.ones(len(X)), output="value"), X).explain(X[:1])
+    with pytest.raises(InvalidData, match="nothing to draw"):
+        plot_attribution(zero)

@@ -90,7 +90,7 @@ def row(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Explain the answer to rows of a table: by a linear model, Shapley values, a rule that anchors it, or what would change it.
+    """Explain the answer to rows: by a local linear model, Shapley values, a rule that anchors it, or what would change it.
 
     DATA says what rows look like; new rows near those explained are drawn from it and asked. Each explanation says how faithful
     it is on fresh rows near the one explained.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from locum.plots._attribution import plot_attribution
 from locum.plots._frontier import plot_frontier
 from locum.plots._shapes import plot_shapes
 
-__all__ = ["plot_frontier", "plot_shapes"]
+__all__ = ["plot_frontier", "plot_shapes", "plot_attribution"]
