@@ -26,12 +26,14 @@ from locum.core.program import Program
 from locum.core.rivals import Standardised, linear_program
 from locum.core.surrogate import AskTell
 from locum.explain._bins import Bins
+from locum.explain._neighbourhood import content
 
 __all__ = ["ActiveQueries"]
 
 _FLOAT = NDArray[np.float64]
 _ROUNDS = 6
 _MOST_CANDIDATES = 12_000
+_MOST_ASKED = 50_000  # a model of a few dozen statements learns nothing from more
 _TREES = 100
 _FIRST_SHARE = 1 / 3  # asked at random, so that the committee starts from the source as it is
 _THIN_SHARE = 1 / 5  # of each later round goes to rules with few answers
@@ -65,7 +67,8 @@ class ActiveQueries(AskTell):
     pool : ndarray of shape (m, d)
         Encoded rows of the source.
     calls : int
-        Most rows to ask.
+        Most rows to ask; never more than 50,000. From 12,000 on they are drawn at random, and none is invented: so many
+        leave little to choose.
     allowed : callable or None
         Which invented rows (m, d) may be asked, shape (m,); None where only rows of the pool may.
     random_state : int
@@ -93,16 +96,19 @@ class ActiveQueries(AskTell):
     ) -> None:
         self.model = model
         self.domain = domain
-        self.calls = calls
+        self.calls = min(calls, _MOST_ASKED)
         self.random_state = random_state
         self._rng = np.random.default_rng(random_state)
         self._lessons: dict[Any, _Lessons] = {}  # by rows and classes: a frontier asks for the same again and again
         real = _distinct(pool)
+        most = max(_MOST_CANDIDATES, self.calls)
+        if len(real) > most:
+            real = real[np.sort(self._rng.choice(len(real), most, replace=False))]
         self._table = Standardised(domain, real)
-        if len(real) > max(_MOST_CANDIDATES, calls):
-            real = real[np.sort(self._rng.choice(len(real), max(_MOST_CANDIDATES, calls), replace=False))]
-        made = real[:0] if allowed is None else self._invent(real, max(calls, len(real) // 2))
-        made = made if allowed is None else made[allowed(made)]
+        made = real[:0]
+        if allowed is not None and self.calls < _MOST_CANDIDATES:
+            made = self._invent(real, max(self.calls, len(real) // 2))
+            made = made[allowed(made)]
         self.candidates = np.vstack([real, made])
         self.weights = np.ones(len(self.candidates))
         if len(made):
@@ -120,7 +126,8 @@ class ActiveQueries(AskTell):
         if left <= 0 or (self._round and not self._told):
             return self.candidates[:0]
         if self._round == 0:
-            wanted = max(min(left, 20), int(np.ceil(self.calls * _FIRST_SHARE)))
+            all_of_them = left == len(self.candidates)
+            wanted = left if all_of_them else max(min(left, 20), int(np.ceil(self.calls * _FIRST_SHARE)))
             picked = self._rng.permutation(self._real)[: min(wanted, left)]
         else:
             picked = self._choose(max(1, min(left, int(np.ceil(self.calls * (1 - _FIRST_SHARE) / (_ROUNDS - 1))))))
@@ -299,9 +306,8 @@ _TEACHERS = (ActiveQueries._taught_by_forest, ActiveQueries._taught_by_line)
 
 
 def _distinct(Z: _FLOAT) -> _FLOAT:
-    """Each row once, sorted; missing values are equal to each other, and so are 0 and -0."""
-    first = np.unique(np.where(np.isnan(Z), np.inf, Z), axis=0, return_index=True)[1]
-    return Z[first] + 0.0
+    """Each row once, in an order of their own; missing values are equal to each other, and so are 0 and -0."""
+    return Z[np.unique(content(Z), return_index=True)[1]] + 0.0
 
 
 def _blank(model: Any, classes: Any) -> Any:

@@ -20,6 +20,7 @@ from locum.core.measures import measure as find_measure
 from locum.core.report import Card, card
 from locum.core.surrogate import Asked, Readable, StandIn, Training, ask_for, prepared
 from locum.core.target import Budget, Target
+from locum.explain._neighbourhood import content
 from locum.explain.additive import AdditiveClassifier, AdditiveRegressor
 from locum.explain.rule_list import RuleListClassifier, RuleListRegressor
 from locum.explain.rule_set import RuleSetClassifier, RuleSetRegressor
@@ -304,9 +305,7 @@ def held_out(
         Fewer than four distinct rows.
     """
     Z = domain.encode(data)
-    # To NumPy no NaN is equal to another, and infinity does not occur.
-    _, group = np.unique(np.where(np.isnan(Z), np.inf, Z), axis=0, return_inverse=True)
-    group = group.reshape(-1)
+    group = np.unique(content(Z), return_inverse=True)[1]
     count = int(group.max()) + 1
     if count < 4:
         raise InvalidData(f"expected at least 4 different rows to keep some apart for measuring, got {count}; give fresh=")

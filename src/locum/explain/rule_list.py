@@ -321,13 +321,22 @@ class _Learner:
 
         They then keep their rows, and it may grow over them.
         """
-        m = len(one.clauses)
+        m, fired = len(one.clauses), one.fired.copy()
+        first: list[int] = []
+        behind = np.zeros(m + 1, dtype=bool)  # clauses from the place on that stay there
         for later in range(place + 1, m):
-            rest = [i for i in range(place, m) if i != later]
-            other = self.picked(one, [*range(place), later, *rest])
-            if len(other.clauses) == m and other.loss <= one.loss + self.slack:
-                one, place = other, place + 1
-        return one, place
+            behind[later - 1] = later - 1 not in first
+            taken = np.flatnonzero(one.holds[later] & behind[fired])
+            cost = self.losses(taken, one.values[later]) - self.losses(taken, one.values[fired[taken]])
+            if self.weights[taken] @ cost <= self.slack:
+                fired[taken] = later
+                first.append(later)
+        if not first:
+            return one, place
+        other = self.picked(one, [*range(place), *first, *(i for i in range(place, m) if i not in first)])
+        if len(other.clauses) < m or other.loss > one.loss + self.slack:
+            return one, place
+        return other, place + len(first)
 
     def _best(self, one: _List, place: int, rest: _INT, now: Clause | None) -> Clause | None:
         """The best clause at a place, given the clauses before it and which later one answers a row otherwise."""
