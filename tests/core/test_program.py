@@ -144,6 +144,11 @@ def test_rules_in_words():
     assert replace(LIST, exhaustive=True).statements == 3
 
 
+def test_an_or_within_a_rule_stands_in_brackets():
+    both = Rule((Condition(0, None, 30.0, missing=True), Condition(1, levels=(1,))), (1.0, 0.0))
+    assert both.text(replace(LIST, terms=(both,)).columns).startswith("(age <= 30 or missing) and job is ")
+
+
 def test_no_rows_and_no_rules():
     empty = np.empty((0, 2))
     assert LIST.predict(empty).shape == (0,)

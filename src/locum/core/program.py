@@ -168,7 +168,10 @@ class Rule:
 
     def text(self, columns: Sequence[Column]) -> str:
         """The conditions in words."""
-        return " and ".join(condition.text(columns) for condition in self.conditions) or "always"
+        texts = [condition.text(columns) for condition in self.conditions]
+        if len(texts) > 1:  # so that nobody reads the "or" across the "and"
+            texts = [f"({text})" if text.endswith(" or missing") else text for text in texts]
+        return " and ".join(texts) or "always"
 
     def to_dict(self) -> dict[str, Any]:
         """The rule as JSON-ready values."""
