@@ -165,11 +165,11 @@ class LimeExplainer:
 
     def _one(self, z: _FLOAT, what: Explained) -> Attribution:
         background, (fitted, fresh) = self._background, self._drawn
-        model = self._fit(z, fitted.terms(z), what.of(fitted.answers))
+        model = self._fit(z, fitted, what.of(fitted.answers))
         picked = self._near_ones(z, fresh)
         fidelity = foretold(
             what.of(fresh.answers[picked]),
-            model(fresh.terms(z)[picked]),
+            model(fresh.terms(z, picked)),
             weights=None,
             region=f"rows near this one (the nearest {self._share:.0%}, by weight)",
             random_state=background.random_state,
@@ -195,15 +195,17 @@ class LimeExplainer:
             level=_LEVEL,
         )
 
-    def _fit(self, z: _FLOAT, X: _FLOAT, y: _FLOAT) -> _LocalModel:
+    def _fit(self, z: _FLOAT, drawn: _Draws, y: _FLOAT) -> _LocalModel:
         if np.ptp(y) == 0:
             return _LocalModel(float(y[0]), *np.zeros((3, len(z))))
-        weights = _kernel(self._drawn[0].distance(z), self._share)
-        if X.shape[1] <= self._most:
-            return _least_squares(X, y, weights, np.arange(X.shape[1]))
-        first = np.repeat(np.arange(len(X) // 2) % 2 == 0, 2)
-        columns = _chosen(X[first], y[first], weights[first], self._most)
-        return _least_squares(X[~first], y[~first], weights[~first], columns)
+        weights, d = _kernel(drawn.distance(z), self._share), len(z)
+        if d <= self._most:
+            return _least_squares(drawn.terms(z), y, weights, np.arange(d), d)
+        # Half of the pairs chooses the columns; the other half, which had no say in it, gives weights and intervals.
+        half = 2 * (len(y) // 4)
+        first, second = slice(half), slice(half, None)
+        columns = _chosen(drawn.terms(z, first), y[first], weights[first], self._most)
+        return _least_squares(drawn.terms(z, second, columns), y[second], weights[second], columns, d)
 
     def _near_ones(self, z: _FLOAT, fresh: _Draws) -> _INT:
         """A sample of the fresh rows by the kernel: the more weight, the likelier."""
@@ -237,11 +239,18 @@ class _Draws:
         away += (self.marks != self.space.marks(z[None])).sum(axis=1)
         return np.maximum(away, 0.0) / len(z)
 
-    def terms(self, z: _FLOAT) -> _FLOAT:
-        """:math:`t_j` of each row in standard deviations from x, shape (n, d); the mean where a number is missing."""
-        out = self.filled - self.space.filled(z[None])
-        for j in np.flatnonzero(~self.space.linear(z)):
-            out[:, j] = np.isnan(self.rows[:, j]) if np.isnan(z[j]) else self.rows[:, j] == z[j]
+    def terms(self, z: _FLOAT, rows: Any = slice(None), columns: _INT | None = None) -> _FLOAT:
+        """:math:`t_j` of some rows, in standard deviations from x, of shape (m, d) or (m, len(columns)).
+
+        The mean where a number is missing.
+        """
+        columns = np.arange(len(z)) if columns is None else columns
+        every = len(columns) == len(z)
+        x = self.space.filled(z[None])[0]
+        out = self.filled[rows] - x if every else self.filled[rows][:, columns] - x[columns]
+        for at in np.flatnonzero(~self.space.linear(z)[columns]):
+            j = columns[at]
+            out[:, at] = np.isnan(self.rows[rows, j]) if np.isnan(z[j]) else self.rows[rows, j] == z[j]
         return out
 
 
@@ -304,10 +313,9 @@ def _chosen(X: _FLOAT, y: _FLOAT, weights: _FLOAT, most: int) -> _INT:
     return among[np.sort(np.array(picked, dtype=np.intp))]
 
 
-def _least_squares(X: _FLOAT, y: _FLOAT, weights: _FLOAT, columns: _INT) -> _LocalModel:
-    """Weighted least squares on some columns of pairs of rows; the intervals let the errors of a pair go together."""
-    n, d = X.shape
-    A = np.column_stack([np.ones(n), X[:, columns]])
+def _least_squares(X: _FLOAT, y: _FLOAT, weights: _FLOAT, columns: _INT, d: int) -> _LocalModel:
+    """Weighted least squares of pairs of rows on some of d columns; the intervals let the errors of a pair go together."""
+    A = np.column_stack([np.ones(len(X)), X])
     A *= np.sqrt(weights)[:, None]
     y = y * np.sqrt(weights)
     inverse = np.linalg.pinv(A.T @ A, hermitian=True)
