@@ -338,7 +338,7 @@ class Cell:
             what.fidelity(truth, said, region=self.data).to_dict() for truth, said in zip(self.truth, answers, strict=True)
         ]
         return {
-            "fidelity": fidelity,
+            "fidelity": [{key: one[key] for key in ("value", "lower", "upper", "n")} for one in fidelity],
             "value": float(np.mean([one["value"] for one in fidelity])),
             **{key: [getattr(one, key) for one in seeds] for key in ("size", "asked", "seconds", "proven")},
         }
@@ -468,7 +468,7 @@ def main() -> int:
             whole = summary(records, asked.seeds)
             whole |= {"python": platform.python_version(), "black_boxes": boxes, "cells": records}
             RESULT.parent.mkdir(exist_ok=True)
-            RESULT.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+            RESULT.write_text(json.dumps(whole) + "\n", encoding="utf-8")
     figures = summary(records, asked.seeds)
     print(json.dumps(figures))
     return 0 if figures["holds"] else 1

@@ -12,6 +12,7 @@ import pytest
 
 from locum.catalogue import Paper, paper, papers
 from locum.catalogue._papers import EXTRAS, FOLDER, ROOMS, read_paper
+from locum.catalogue._readme import update_measured
 from locum.core.errors import InvalidData
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,8 @@ def written(tmp_path: Path):
     """A copy of a real file with one text replaced and another appended, read back."""
 
     def write(old: str = "", new: str = "", extra: str = "", name: str = "dsl") -> Paper:
-        text = (FOLDER / "dsl.toml").read_text(encoding="utf-8")
+        text = update_measured((FOLDER / "dsl.toml").read_text(encoding="utf-8"), None)  # as before it was built
+        text = re.sub(r"^class = .*\n", "", text, flags=re.MULTILINE).replace('extras = ["infer"]', "extras = []")
         assert old in text
         path = tmp_path / f"{name}.toml"
         path.write_text(text.replace(old, new, 1) + extra, encoding="utf-8")
@@ -147,7 +149,7 @@ def test_an_unknown_slug_names_the_nearest():
 def test_to_dict_is_json_and_derives_paths():
     record = json.loads(json.dumps([one.to_dict() for one in papers()]))[1]
     assert record["slug"] == "hd-blackbox"
-    assert record["class"] is None
+    assert record["class"] == "locum.explain.HighDimExplainer"
     assert record["state"] == paper("hd-blackbox").state
     assert record["paths"]["test"] == "tests/explain/test_hd_blackbox.py"
     assert record["paths"]["benchmark"] == "benchmarks/papers/hd-blackbox"

@@ -73,7 +73,7 @@ def test_measured_figures_travel_from_the_result_into_the_file(tmp_path):
     (results / "dsl").mkdir(parents=True)
     folder.mkdir()
     path = folder / "dsl.toml"
-    text = (FOLDER / "dsl.toml").read_text(encoding="utf-8").replace("year =", 'class = "locum.infer.DSL"\nyear =')
+    text = update_measured((FOLDER / "dsl.toml").read_text(encoding="utf-8"), None)
     path.write_text(text + "\n[settings]\nfolds = 2\n", encoding="utf-8")
     assert measured_files(folder, results) == {}
 

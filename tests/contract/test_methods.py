@@ -19,7 +19,7 @@ SETTINGS = tomllib.loads((Path(__file__).parent / "settings.toml").read_text(enc
 SKIP_KEYS = {"check", "reason", "issue", "until"}
 
 
-def public_classes():
+def learning_classes():
     """Classes that learn, by the path that a user imports them from: those a room names, and those of the catalogue."""
     paths = {one.class_path for one in papers() if one.class_path}
     for room in ROOMS:
@@ -27,6 +27,11 @@ def public_classes():
             loaded = importlib.import_module(f"locum.{room}")
             paths |= {f"locum.{room}.{name}" for name in getattr(loaded, "__all__", ())}
     return sorted(path for path in paths if inspect.isclass(found(path)) and hasattr(found(path), "fit"))
+
+
+def public_classes():
+    """Those of them that predict, and so can stand in for something that answers rows."""
+    return [path for path in learning_classes() if hasattr(found(path), "predict")]
 
 
 def found(path):
@@ -62,3 +67,13 @@ RUNS = [(path, name, run) for path in public_classes() if path in SETTINGS for n
 @pytest.mark.parametrize(("path", "name", "run"), RUNS, ids=[f"{path.rpartition('.')[2]}, {name}" for path, name, _ in RUNS])
 def test_contract(path, name, run):
     run()
+
+
+@pytest.mark.parametrize("path", learning_classes())
+def test_making_one_only_stores_what_it_was_given(path):
+    """Nothing is checked, changed or copied before `fit`, so that a clone is the same again."""
+    names = [name for name in inspect.signature(found(path)).parameters if name not in ("args", "kwargs")]
+    given = {name: object() for name in names}
+    made = found(path)(**given)
+    assert made.get_params(deep=False).keys() == given.keys()
+    assert all(getattr(made, name) is value for name, value in given.items())

@@ -12,6 +12,7 @@ import typer
 
 from locum.cli import _catalogue, _standins, _use
 from locum.cli._explain import explain
+from locum.cli._infer import infer
 from locum.core.errors import BudgetExhausted, FormatError, LedgerError, LocumError, TargetError
 
 __all__ = ["app", "main"]
@@ -30,6 +31,7 @@ for command in (*_standins.COMMANDS, *_use.COMMANDS, *_catalogue.COMMANDS):
     app.command()(command)
 
 app.add_typer(explain)
+app.add_typer(infer)
 
 _CODES = ((BudgetExhausted, 4), (TargetError, 3), (LedgerError, 5), (FormatError, 5), (LocumError, 2))
 

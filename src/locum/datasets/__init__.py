@@ -1,4 +1,4 @@
-"""Real tables that ship inside installed packages, with what is known about them; nothing is downloaded."""
+"""Real tables that ship inside installed packages, with what is known about them, and wide ones from files; no downloads."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import difflib
 from locum.core.errors import InvalidData
 from locum.datasets._dataset import Dataset, Part, Parts
 from locum.datasets._tables import FOLDER, read_table
+from locum.datasets._wide import WIDE, Wide, load_wide
 
-__all__ = ["Dataset", "Part", "Parts", "load", "names"]
+__all__ = ["Dataset", "Part", "Parts", "load", "names", "Wide", "WIDE", "load_wide"]
 
 
 def names() -> tuple[str, ...]:

@@ -7,10 +7,17 @@ from locum.explain.anchors import Anchor, AnchorExplainer
 from locum.explain.attribution import Attribution, Axis, Part
 from locum.explain.counterfactual import Change, Counterfactual, CounterfactualExplainer, Counterfactuals
 from locum.explain.frontier import Frontier, Point, frontier, held_out
+from locum.explain.hd_blackbox import (
+    ConvAutoencoder,
+    DenseAutoencoder,
+    HighDimExplainer,
+    SANClassifier,
+)
 from locum.explain.lime import LimeExplainer
 from locum.explain.rule_list import RuleListClassifier, RuleListRegressor
 from locum.explain.rule_set import RuleSetClassifier, RuleSetRegressor
 from locum.explain.shapley import ShapleyExplainer
+from locum.explain.simulatability import SimulationTest
 from locum.explain.sparse_linear import SparseLinearClassifier, SparseLinearRegressor
 from locum.explain.tree import TreeClassifier, TreeRegressor
 
@@ -40,4 +47,9 @@ __all__ = [
     "Counterfactuals",
     "Counterfactual",
     "Change",
+    "HighDimExplainer",
+    "SANClassifier",
+    "DenseAutoencoder",
+    "ConvAutoencoder",
+    "SimulationTest",
 ]

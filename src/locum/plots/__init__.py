@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from locum.plots._attribution import plot_attribution
+from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
+from locum.plots._hd_blackbox import plot_faithfulness
+from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
 from locum.plots._shapes import plot_shapes
 
-__all__ = ["plot_frontier", "plot_shapes", "plot_attribution"]
+__all__ = [
+    "plot_frontier",
+    "plot_shapes",
+    "plot_attribution",
+    "plot_estimates",
+    "plot_survival",
+    "plot_transformation",
+    "plot_pte_curve",
+    "plot_faithfulness",
+]

@@ -1,0 +1,67 @@
+"""The page on which people take a simulation test. It holds what they are shown, never the answers that they are asked for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from locum.explain._simulation_terminal import RATING
+
+if TYPE_CHECKING:
+    from locum.explain._simulation_study import Study
+
+__all__ = ["page"]
+
+
+def page(study: Study, takers: int, *, served: bool) -> str:
+    """The page for takers 1 to `takers`; one that is served sends each answer to where it came from."""
+    import jinja2
+    from markupsafe import Markup
+
+    files = resources.files(__name__)
+    css, js, template = (files.joinpath(f"simulation.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html.j2"))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = environment.from_string(template).render(
+        title=study.title,
+        consent=study.consent,
+        takers=takers,
+        served=served,
+        css=Markup(css),
+        js=Markup(js),
+        hashes={"css": _digest(css), "js": _digest(js)},
+        data=Markup(_data(_shown(study, takers, served))),
+    )
+    # A lone half of a surrogate pair in a text cannot be written as UTF-8.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _shown(study: Study, takers: int, served: bool) -> dict[str, Any]:
+    """What the page needs to know."""
+    steps = {str(taker): study.steps(taker) for taker in range(1, takers + 1)}
+    counterfactual = study.kind == "counterfactual"
+    keys = ("shown", "label", "answer", "changed") if counterfactual else ("shown",)
+    return {
+        "digest": study.digest,
+        "kind": study.kind,
+        "labels": list(study.labels),
+        "rating": RATING,
+        "served": served,
+        "learn": [{key: item[key] for key in ("shown", "label", "answer")} for item in study.learn],
+        "test": [{key: item[key] for key in keys} for item in study.test],
+        "texts": [list(texts) for texts in study.texts],
+        "codes": {taker: study.code(int(taker)) for taker in steps},
+        "steps": {taker: [[*step[:2], int(step.guess), int(step.rate)] for step in mine] for taker, mine in steps.items()},
+    }
+
+
+def _data(value: Any) -> str:
+    """JSON for a script block: nothing in it can end the block or start markup."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
