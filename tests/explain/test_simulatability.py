@@ -25,6 +25,7 @@ from locum.explain.simulatability import (
     Shuffled,
     SimulationTest,
     TreeStudent,
+    WeightsStudent,
     tabular_edits,
     word_edits,
 )
@@ -236,6 +237,17 @@ def test_the_boundary_path_ends_at_a_changed_answer_nearby():
         assert float(path.splitlines()[-1].rsplit(" | ", 1)[1]) > 0  # evidence for the answer it leads to
 
 
+def test_the_boundary_is_reached_by_one_edit_wherever_one_does():
+    test = build(perturb=tabular_edits(1, 3, draws=2000))
+    for item, one in zip(test.learn, test.explanations(Boundary()), strict=True):
+        single = np.array([item.unit] * 18)
+        single[np.arange(18), np.arange(18) // 3] = np.arange(18) % 3
+        single = [z for z in single if test.medium.show(z) not in test.hidden]
+        flips = (margin(DOMAIN.decode(np.stack(single))) > 0) != (item.answer == "yes")
+        steps = len(one.text.split("\n\n")[0].splitlines()) - 1
+        assert (steps == 1) == flips.any()
+
+
 def test_omission_ranks_the_planted_columns_first_and_no_others():
     test = build()
     found = Counter(
@@ -340,6 +352,13 @@ def test_evidence_for_the_other_class_counts_the_other_way():
     question = asked("a = 1\nb = 1\nc = 9")
     assert AdditiveStudent().answer(learned(one), question, ("no", "yes"), 0) == ["no"]
     assert AdditiveStudent().answer(learned(other), question, ("no", "yes"), 0) == ["no"]
+
+
+def test_a_student_may_go_by_weights_alone():
+    weights = "Evidence for yes (above 0 means yes):\na = 1 | -0.10\na = 0 | +0.10"
+    question = asked("a = 1\nb = 1", "a = 0\nb = 0")
+    assert WeightsStudent().answer(learned(), question, ("no", "yes"), 0) == ["yes", "no"]
+    assert WeightsStudent().answer(learned(weights), question, ("no", "yes"), 0) == ["no", "yes"]
 
 
 def test_a_changed_item_loses_the_weights_of_what_went():

@@ -34,12 +34,16 @@ from locum.explain.simulatability import (  # noqa: E402
     SimulationRun,
     SimulationTest,
     TreeStudent,
+    WeightsStudent,
     word_edits,
 )
 
-STUDENTS = (AdditiveStudent(), RuleStudent(), KNNStudent(), TreeStudent())
+# All but the weights student were set before anything was measured. Shuffled weights turned out to do an additive student no
+# harm, since half of its vote is its memory of the answers; the weights student, which has none, was added to see whether that
+# is why. So what it shows never decides whether the system holds.
+STUDENTS = (AdditiveStudent(), WeightsStudent(), RuleStudent(), KNNStudent(), TreeStudent())
 FORWARD_SEEDS, CHANGED_SEEDS, TEXT_SEEDS = 60, 30, 20
-ADDITIVE, CASES = "AdditiveStudent", "KNNStudent"
+ADDITIVE, WEIGHTS, CASES = "AdditiveStudent", "WeightsStudent", "KNNStudent"
 LIME = Lime(k=5, samples=5000)
 
 
@@ -48,7 +52,7 @@ def measure(quick: bool, first: int) -> Iterator[Claim]:
     n_boot = 2000 if quick else 10_000
     world = worlds.accidents(first, quick)
     tests = built(world, quick)
-    seeds = range(first, first + (15 if quick else FORWARD_SEEDS))
+    seeds = range(first, first + (40 if quick else FORWARD_SEEDS))
     yield from forward(world, tests["forward"].run(conditions(tests["proto"]), STUDENTS, seeds), n_boot, needed=True)
     seeds = range(first, first + (4 if quick else CHANGED_SEEDS))
     yield from counterfactual(world, tests["counterfactual"].run(conditions(tests["proto"]), STUDENTS, seeds), n_boot)
@@ -109,11 +113,12 @@ def forward(world: worlds.World, run: SimulationRun, n_boot: int, needed: bool) 
     yield Claim(f"{name}, forward: LIME helps more than the decision boundary helps a student that goes by cases",
                 "difference of the changes", *ends(apart), seeds=seeds, needed=needed,
                 details={"boundary": list(ends(best.change))})  # fmt: skip
-    moved = found[ADDITIVE, "shuffled"]
     yield Claim(f"{name}, forward: the same weights on other facts help less", "accuracy after LIME less after shuffled",
                 *ends(run.contrast("lime", "shuffled", ADDITIVE, n_boot=n_boot)), seeds=seeds, needed=needed)  # fmt: skip
-    yield Claim(f"{name}, forward: shuffled weights do harm", "change in accuracy", *ends(moved.change), seeds=seeds,
-                direction="less", decided_by="effect", needed=needed)  # fmt: skip
+    for student, counts in ((ADDITIVE, needed), (WEIGHTS, False)):
+        moved = found[student, "shuffled"]
+        yield Claim(f"{name}, forward: shuffled weights do harm ({student})", "change in accuracy", *ends(moved.change),
+                    seeds=seeds, direction="less", needed=counts)  # fmt: skip
     starts = ("floor, the true", "ceiling")
     floor, ceiling = (next(one for one in run.references if one.name.startswith(start)) for start in starts)
     yield Claim(f"{name}, forward: knowing the true label is worth nothing", "accuracy", *[floor.accuracy] * 3, seeds=seeds,

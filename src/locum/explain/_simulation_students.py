@@ -19,7 +19,7 @@ from sklearn.tree import DecisionTreeClassifier
 from locum.core.errors import InvalidData
 from locum.explain._simulation_screens import Additive, Case, Rule, Screen, facts_in, read
 
-__all__ = ["AdditiveStudent", "KNNStudent", "RuleStudent", "Student", "TreeStudent"]
+__all__ = ["AdditiveStudent", "KNNStudent", "RuleStudent", "Student", "TreeStudent", "WeightsStudent"]
 
 _FLOAT = NDArray[np.float64]
 _SHRINK = 0.5
@@ -59,10 +59,24 @@ class AdditiveStudent(Student):
     ) -> list[str]:
         """A guess for each screen; see `Student.answer`."""
         notes = _Notes(learned, asked, labels)
-        score = _regressed(notes)
-        for kind in sorted({block.kind for blocks in notes.blocks for block in blocks if isinstance(block, Additive)}):
-            score = score + _summed(notes, kind, asked)
+        score = sum((_summed(notes, kind, asked) for kind in notes.kinds), _regressed(notes))
         return [labels[int(one > 0)] for one in score]
+
+
+@dataclass(frozen=True)
+class WeightsStudent(Student):
+    """Adds up weights as `AdditiveStudent` does, and forgets the answers shown as soon as there are any.
+
+    It believes what it is shown, so it is what false weights harm most.
+    """
+
+    def answer(
+        self, learned: Sequence[Screen], asked: Sequence[Screen], labels: tuple[str, str], random_state: int
+    ) -> list[str]:
+        """A guess for each screen; see `Student.answer`."""
+        notes = _Notes(learned, asked, labels)
+        votes = [_summed(notes, kind, asked) for kind in notes.kinds] or [_regressed(notes)]
+        return [labels[int(one > 0)] for one in np.sum(votes, axis=0)]
 
 
 @dataclass(frozen=True)
@@ -151,6 +165,11 @@ class _Notes:
         if label not in self.labels:
             raise InvalidData(f"an explanation speaks of the answer {label!r}; expected one of {', '.join(self.labels)}")
         return 1 if label == self.labels[1] else -1
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of weights that were shown."""
+        return sorted({block.kind for blocks in self.blocks for block in blocks if isinstance(block, Additive)})
 
     def indicators(self, items: Sequence[frozenset[str]]) -> _FLOAT:
         """Which facts items have, shape (n, facts); facts that no item shown or asked has are left out."""

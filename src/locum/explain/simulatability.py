@@ -37,7 +37,14 @@ from locum.explain._simulation_conditions import (
 from locum.explain._simulation_prototype import PrototypeClassifier
 from locum.explain._simulation_rows import Edits, Medium, Table, called, medium_of, one_line, tabular_edits, word_edits
 from locum.explain._simulation_screens import Case, Screen, facts_in, read
-from locum.explain._simulation_students import AdditiveStudent, KNNStudent, RuleStudent, Student, TreeStudent
+from locum.explain._simulation_students import (
+    AdditiveStudent,
+    KNNStudent,
+    RuleStudent,
+    Student,
+    TreeStudent,
+    WeightsStudent,
+)
 from locum.explain._simulation_study import Study, analyse
 
 __all__ = [
@@ -60,6 +67,7 @@ __all__ = [
     "Student",
     "Screen",
     "AdditiveStudent",
+    "WeightsStudent",
     "RuleStudent",
     "KNNStudent",
     "TreeStudent",
