@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 
+from locum.core._server import PageHandler, is_loopback
 from locum.core.errors import InvalidData
 from locum.core.report import Card, plain
 
@@ -40,7 +40,7 @@ def server(card: Card, host: str = "127.0.0.1", port: int = 0, *, anyone: bool =
     InvalidData
         Such an address without `anyone`, or a port that is taken.
     """
-    if not anyone and not _is_loopback(host):
+    if not anyone and not is_loopback(host):
         raise InvalidData(f"{host} lets other machines in; say --anyone if that is meant, or leave the address alone")
     handler = type("CardHandler", (_Handler,), {"card": card, "page": card.to_html().encode(), "open_": anyone})
     try:
@@ -49,72 +49,40 @@ def server(card: Card, host: str = "127.0.0.1", port: int = 0, *, anyone: bool =
         raise InvalidData(f"cannot listen on {host}:{port}: {error.strerror or error}; give another --port") from error
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(PageHandler):
     card: Card
     page: bytes
-    open_: bool
-    timeout = 30  # seconds that a connection may say nothing
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged."""
 
     def do_GET(self) -> None:
         """The page, or the record."""
-        if not self._welcome():
+        if not self.welcome():
             return
         path = self.path.partition("?")[0]
         if path in ("/", "/index.html"):
-            self._give(HTTPStatus.OK, self.page, "text/html; charset=utf-8")
+            self.give(HTTPStatus.OK, self.page, "text/html; charset=utf-8")
         elif path == "/card.json":
-            self._give(HTTPStatus.OK, self.card.to_json().encode(), "application/json")
+            self.give(HTTPStatus.OK, self.card.to_json().encode(), "application/json")
         else:
-            self._refuse(HTTPStatus.NOT_FOUND, "there is / (the page), /card.json, and /predict to post rows to")
+            self.refuse(HTTPStatus.NOT_FOUND, "there is / (the page), /card.json, and /predict to post rows to")
 
     def do_POST(self) -> None:
         """Answers to rows."""
-        if not self._welcome():
+        if not self.welcome():
             return
         if self.path != "/predict":
-            self._refuse(HTTPStatus.NOT_FOUND, "rows are posted to /predict")
+            self.refuse(HTTPStatus.NOT_FOUND, "rows are posted to /predict")
             return
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or int(length) > _MOST_BYTES:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a Content-Length of at most {_MOST_BYTES} bytes")
+            self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a Content-Length of at most {_MOST_BYTES} bytes")
             return
         try:
             given = json.loads(self.rfile.read(int(length)))
             body = json.dumps(_answers(self.card, given), allow_nan=False).encode()
         except (InvalidData, ValueError, TypeError, KeyError) as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, f"{error}" if isinstance(error, InvalidData) else f"not such rows: {error!r}")
+            self.refuse(HTTPStatus.BAD_REQUEST, f"{error}" if isinstance(error, InvalidData) else f"not such rows: {error!r}")
             return
-        self._give(HTTPStatus.OK, body, "application/json")
-
-    def _welcome(self) -> bool:
-        """Whether the request means this machine: a page elsewhere that resolves to it does not."""
-        name = self.headers.get("Host", "").rsplit(":", 1)[0].strip("[]")
-        origin = self.headers.get("Origin")
-        if self.open_ or (_is_loopback(name) and origin in (None, f"http://{self.headers.get('Host')}")):
-            return True
-        self._refuse(HTTPStatus.FORBIDDEN, "this server answers pages of its own only")
-        return False
-
-    def _refuse(self, status: HTTPStatus, why: str) -> None:
-        self._give(status, json.dumps({"error": why}).encode(), "application/json")
-
-    def _give(self, status: HTTPStatus, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        headers = {"Content-Type": kind, "Content-Length": str(len(body)), "X-Content-Type-Options": "nosniff"}
-        for name, value in {**headers, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        self.give(HTTPStatus.OK, body, "application/json")
 
 
 def _answers(card: Card, given: Any) -> dict[str, Any]:

@@ -26,7 +26,19 @@ from locum.core.region import Region
 if TYPE_CHECKING:
     from locum.core.report import Card
 
-__all__ = ["render", "plain", "figure", "signed", "share", "shown_span", "percent", "duration", "spoken"]
+__all__ = [
+    "render",
+    "plain",
+    "script_data",
+    "digest",
+    "figure",
+    "signed",
+    "share",
+    "shown_span",
+    "percent",
+    "duration",
+    "spoken",
+]
 
 _LEVELS_DRAWN = 24
 _HEIGHT, _LEAST_HEIGHT = 170, 0.25  # of a shape function on the full scale, in pixels; and the least share of it
@@ -48,14 +60,14 @@ def render(card: Card) -> str:
         made=plain(card.provenance),
         css=Markup(css),
         js=Markup(js),
-        hashes={"css": _digest(css), "js": _digest(js)},
+        hashes={"css": digest(css), "js": digest(js)},
         measures=[_measure(card, own) for own in card.fidelity],
         frontier=_frontier(card.frontier),
         reading=None if program is None else _reading(program, card.region.domain),
         worst=[_part(card, part) for part in card.worst],
         starts=_starts(card),
         columns=_columns(card),
-        data=Markup(_script_data(_live(card))),
+        data=Markup(script_data(_live(card))),
     )
     # A lone half of a surrogate pair in a name cannot be written as UTF-8.
     return page.strip().encode("utf-8", "replace").decode("utf-8") + "\n"
@@ -90,7 +102,7 @@ def _finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _script_data(value: Any) -> str:
+def script_data(value: Any) -> str:
     """JSON for a script block: nothing in it can end the block or start markup. Whole floats lose their ``.0``."""
 
     def short(item: Any) -> Any:
@@ -104,7 +116,8 @@ def _script_data(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """What a content security policy names a style or a script by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -394,7 +407,7 @@ def _part(card: Card, part: Mapping[str, Any]) -> dict[str, Any]:
     for example in part.get("examples", ()):
         row = example["row"]
         shown = [(name, _cell(row.get(name))) for name in used if name in row]
-        encoded = None if card.program is None else _script_data(_encoded(card.region.domain, row))
+        encoded = None if card.program is None else script_data(_encoded(card.region.domain, row))
         examples.append({**{w: _cell(example.get(w)) for w in ("target", "stand_in")}, "shown": shown, "encoded": encoded})
     return {**part, "examples": examples}
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from locum.core._page import digest, script_data
 from locum.explain._simulation_terminal import RATING
 
 if TYPE_CHECKING:
@@ -31,8 +29,8 @@ def page(study: Study, takers: int, *, served: bool) -> str:
         served=served,
         css=Markup(css),
         js=Markup(js),
-        hashes={"css": _digest(css), "js": _digest(js)},
-        data=Markup(_data(_shown(study, takers, served))),
+        hashes={"css": digest(css), "js": digest(js)},
+        data=Markup(script_data(_shown(study, takers, served))),
     )
     # A lone half of a surrogate pair in a text cannot be written as UTF-8.
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -55,13 +53,3 @@ def _shown(study: Study, takers: int, served: bool) -> dict[str, Any]:
         "codes": {taker: study.code(int(taker)) for taker in steps},
         "steps": {taker: [[*step[:2], int(step.guess), int(step.rate)] for step in mine] for taker, mine in steps.items()},
     }
-
-
-def _data(value: Any) -> str:
-    """JSON for a script block: nothing in it can end the block or start markup."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
