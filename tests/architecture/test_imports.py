@@ -59,7 +59,10 @@ def test_every_module_can_be_imported_with_the_base_installation_alone(repositor
     optional = set().union(*(repository.imports(one) for one in repository.extras()))
     assert {"torch", "pandas", "polars", "matplotlib", "onnxruntime", "ray"}.isdisjoint(allowed)
     assert optional - set(allowed), "nothing is optional, so there is nothing to block"
-    assert run(BARE, json.dumps([allowed, repository.modules])) == {}
+    networks = {"locum." + path.removesuffix(".py").replace("/", ".") for path in early(repository)}
+    failed = run(BARE, json.dumps([allowed, repository.modules]))
+    assert failed.keys() == networks, failed
+    assert all("No module named 'torch'" in why for why in failed.values())
 
 
 def test_blocking_blocks():
@@ -131,12 +134,29 @@ def test_every_declared_dependency_is_imported(repository, used):
     assert not idle, f"in pyproject.toml, and imported nowhere in src: {idle}"
 
 
-def test_optional_packages_are_imported_where_they_are_used(repository):
+def early(repository):
+    """Files that import an optional package at the top, with the packages."""
     base = set().union(*(repository.imports(one) for one in closure(repository, repository.base)))
-    early = {}
+    out = {}
     for path, tree in repository.trees.items():
-        top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
-        names = {name.partition(".")[0] for name in imported(top)} - base - {"locum"} - set(sys.stdlib_module_names)
+        names = {name.partition(".")[0] for name in imported(top(tree))} - base - {"locum"} - set(sys.stdlib_module_names)
         if names:
-            early[path] = names
-    assert not early, f"optional packages imported at the top of a file: {early}"
+            out[path] = names
+    return out
+
+
+def top(tree):
+    """The imports at the top of a file."""
+    return ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+
+
+def test_optional_packages_are_imported_where_they_are_used(repository):
+    """Within functions; or at the top of a private file of networks that is itself imported within functions only."""
+    found = early(repository)
+    dotted = {path: "locum." + path.removesuffix(".py").replace("/", ".") for path in found}
+    public = {path: names for path, names in found.items() if not path.rpartition("/")[2].startswith("_") or names != {"torch"}}
+    assert not public, f"optional packages imported at the top of a file: {public}"
+    for path, tree in repository.trees.items():
+        if path not in found:
+            at_once = set(imported(top(tree))) & set(dotted.values())
+            assert not at_once, f"{path} imports {at_once} at its top, which needs torch: import it where it is used"

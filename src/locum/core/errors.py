@@ -22,7 +22,9 @@ __all__ = [
     "FormatError",
     "MissingExtra",
     "OutsideRegion",
+    "UnsupportedModule",
     "need",
+    "require_whole",
 ]
 
 
@@ -92,6 +94,10 @@ class MissingExtra(LocumError, ImportError):
     """An optional package is needed here; the message names the extra that brings it."""
 
 
+class UnsupportedModule(LocumError, ValueError):
+    """A network holds a module that a method has no rule for; the message names it."""
+
+
 class OutsideRegion(UserWarning):
     """A prediction was asked for outside the region where the stand-in was checked."""
 
@@ -117,3 +123,16 @@ def need(module: str, what: str, extra: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingExtra(f"{what} needs {package}; install it with: pip install 'locum[{extra}]'") from error
+
+
+def require_whole(least: int, **given: Any) -> None:
+    """Refuse settings that are not whole numbers of at least `least`.
+
+    Raises
+    ------
+    InvalidData
+        Names the first that is not.
+    """
+    for name, number in given.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            raise InvalidData(f"expected {name}= to be a whole number of {least} or more, got {number!r}")

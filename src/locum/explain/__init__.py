@@ -14,12 +14,25 @@ from locum.explain.hd_blackbox import (
     SANClassifier,
 )
 from locum.explain.lime import LimeExplainer
+from locum.explain.replacement import Baseline, ConstantBaseline, MeanBaseline, NormalBaseline, PermutedBaseline, replaced
 from locum.explain.rule_list import RuleListClassifier, RuleListRegressor
 from locum.explain.rule_set import RuleSetClassifier, RuleSetRegressor
+from locum.explain.saliency import (
+    OcclusionCurve,
+    RandomisationCheck,
+    SaliencyTruth,
+    deletion_curve,
+    infidelity,
+    max_sensitivity,
+    occlusion_curve,
+    randomisation_check,
+    saliency_against_truth,
+)
 from locum.explain.shapley import ShapleyExplainer
 from locum.explain.simulatability import SimulationTest
 from locum.explain.sparse_linear import SparseLinearClassifier, SparseLinearRegressor
 from locum.explain.tree import TreeClassifier, TreeRegressor
+from locum.explain.units import KeepCurve, keep_curve
 
 __all__ = [
     "frontier",
@@ -52,4 +65,21 @@ __all__ = [
     "DenseAutoencoder",
     "ConvAutoencoder",
     "SimulationTest",
+    "Baseline",
+    "ConstantBaseline",
+    "MeanBaseline",
+    "NormalBaseline",
+    "PermutedBaseline",
+    "replaced",
+    "keep_curve",
+    "KeepCurve",
+    "saliency_against_truth",
+    "SaliencyTruth",
+    "occlusion_curve",
+    "OcclusionCurve",
+    "deletion_curve",
+    "infidelity",
+    "max_sensitivity",
+    "randomisation_check",
+    "RandomisationCheck",
 ]

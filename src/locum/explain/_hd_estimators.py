@@ -12,10 +12,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from locum.core.errors import InvalidData, need
+from locum.core.errors import InvalidData, need, require_whole
 from locum.core.surrogate import Saves
 from locum.explain import _hd_networks as networks
-from locum.explain._neighbourhood import content, require_whole
+from locum.explain._neighbourhood import content
 from locum.nets.training import seeded, train
 
 if TYPE_CHECKING:

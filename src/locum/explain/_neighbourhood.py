@@ -60,13 +60,6 @@ class Fresh(NamedTuple):
     answers: NDArray[Any]
 
 
-def require_whole(least: int, **given: Any) -> None:
-    """Refuse settings that are not whole numbers of at least `least`."""
-    for name, number in given.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
-            raise InvalidData(f"expected {name}= to be a whole number of {least} or more, got {number!r}")
-
-
 @dataclass(frozen=True)
 class Background:
     """The rows that explanations are made against, and the target that they are asked of.

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, require_whole
 from locum.core.fidelity import Fidelity
-from locum.explain._neighbourhood import require_whole
 
 __all__ = ["Reference", "Response", "SimulationChange", "SimulationRun", "shrunken"]
 

@@ -14,8 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.utils.validation import check_is_fitted
 
 from locum.core.domain import Domain
-from locum.core.errors import InvalidData, need
-from locum.explain._neighbourhood import require_whole
+from locum.core.errors import InvalidData, need, require_whole
 from locum.explain._simulation_network import prototype_network
 from locum.explain._simulation_omission import Conditionals, one_hot
 from locum.explain._simulation_rows import Table, one_line

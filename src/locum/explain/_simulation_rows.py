@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locum.core.domain import Column, Domain
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, require_whole
 from locum.core.target import Target
-from locum.explain._neighbourhood import require_whole
 
 __all__ = [
     "Edits", "Medium", "Sentences", "Table", "called", "evidence", "medium_of", "one_line", "tabular_edits", "word_edits",

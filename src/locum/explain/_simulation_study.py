@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from locum.core.errors import FormatError, InvalidData
-from locum.explain._neighbourhood import require_whole
+from locum.core.errors import FormatError, InvalidData, require_whole
 from locum.explain._simulation_analysis import Reference, Response, SimulationRun
 from locum.explain._simulation_page import page
 from locum.explain._simulation_server import server

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from locum.core.bounds import binomial
 from locum.core.domain import Column, Domain
-from locum.core.errors import FormatError, InvalidData
+from locum.core.errors import FormatError, InvalidData, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures import measure
 from locum.core.program import Condition, Rule
 from locum.core.target import Target
 from locum.explain._bins import Bins
-from locum.explain._neighbourhood import Background, Explained, Fresh, Neighbourhood, explained, held_out, require_whole
+from locum.explain._neighbourhood import Background, Explained, Fresh, Neighbourhood, explained, held_out
 from locum.explain.attribution import plain_answer
 
 __all__ = ["Anchor", "AnchorExplainer"]

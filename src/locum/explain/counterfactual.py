@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locum.core.domain import Domain
-from locum.core.errors import FormatError, InvalidData
+from locum.core.errors import FormatError, InvalidData, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures import measure
 from locum.core.region import Region
 from locum.core.target import Target
-from locum.explain._neighbourhood import Background, Fresh, Neighbourhood, held_out, require_whole
+from locum.explain._neighbourhood import Background, Fresh, Neighbourhood, held_out
 from locum.explain.attribution import plain_answer, plain_value
 
 __all__ = ["Change", "Counterfactual", "CounterfactualExplainer", "Counterfactuals"]

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from locum.core.domain import Domain
-from locum.core.errors import InvalidData, NotFresh
+from locum.core.errors import InvalidData, NotFresh, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.program import Program
 from locum.core.region import Region
@@ -32,7 +32,7 @@ from locum.explain._hd_fidelity import HighDimFidelity, compare, defined
 from locum.explain._hd_local import LocalExplanation, RuleCounterfactual, Tree, explained_locally
 from locum.explain._hd_ranking import Ranking
 from locum.explain._hd_rules import FoundRule, RuleBook, rule_book
-from locum.explain._neighbourhood import Background, require_whole
+from locum.explain._neighbourhood import Background
 from locum.explain.tree import TreeClassifier
 
 __all__ = [

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from locum.core.domain import Domain
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, require_whole
 from locum.core.target import Target
-from locum.explain._neighbourhood import Background, Explained, Neighbourhood, explained, foretold, held_out, require_whole
+from locum.explain._neighbourhood import Background, Explained, Neighbourhood, explained, foretold, held_out
 from locum.explain.attribution import Attribution, Axis
 
 __all__ = ["LimeExplainer"]

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy import special
 
 from locum.core.domain import Domain
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.target import Target
-from locum.explain._neighbourhood import Background, Explained, content, explained, foretold, require_whole
+from locum.explain._neighbourhood import Background, Explained, content, explained, foretold
 from locum.explain.attribution import Attribution, Axis
 
 __all__ = ["ShapleyExplainer"]

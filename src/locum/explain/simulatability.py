@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from locum.core.domain import Domain
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, require_whole
 from locum.core.target import Target
-from locum.explain._neighbourhood import require_whole
 from locum.explain._simulation_analysis import Reference, Response, SimulationChange, SimulationRun
 from locum.explain._simulation_conditions import (
     Anchor,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from locum.core.errors import InvalidData, need
+from locum.core.errors import InvalidData, need, require_whole
 
 if TYPE_CHECKING:
     import torch
@@ -248,8 +248,7 @@ class Average(Strategy):
     branching = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.runs, bool) or not isinstance(self.runs, int) or self.runs < 1:
-            raise InvalidData(f"expected runs= to be a whole number of 1 or more, got {self.runs!r}")
+        require_whole(1, runs=self.runs)
         if self.strategy.branching:
             raise InvalidData(f"{type(self.strategy).__name__} runs the program several times already: use it alone")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, require_whole
 from locum.infer._vi_checks import Laplace, Prior, Unbiasedness, check_unbiased, evidence_gap, pareto_k
 from locum.infer._vi_engine import (
     Generative,
@@ -275,8 +275,7 @@ class Objective:
         progress : callable or None, default=None
             Called with (steps done, steps in all, the value in words).
         """
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise InvalidData(f"expected steps= to be a whole number of 1 or more, got {steps!r}")
+        require_whole(1, steps=steps)
         params, tensors = differentiable(params)
         climb = (optimizer or (lambda found: torch_().optim.Adam(found, lr=0.01)))(list(tensors.values()))
         history: list[float] = []
@@ -299,8 +298,7 @@ class Objective:
 
     def _run(self, args: tuple[Any, ...], particles: int, rows: int | None, pure: bool) -> tuple[Any, Any]:
         """Surrogate and value of each particle."""
-        if isinstance(particles, bool) or not isinstance(particles, int) or particles < 1:
-            raise InvalidData(f"expected particles= to be a whole number of 1 or more, got {particles!r}")
+        require_whole(1, particles=particles)
         if rows is not None and not self.vectorised:
             raise InvalidData("rows= run side by side, which vectorised=False rules out: sum over them in the objective")
         row = () if rows is None else (rows,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from locum.nets.reference import Reference
 from locum.nets.training import History, TrainingFailed, seeded, train
 
-__all__ = ["train", "History", "TrainingFailed", "seeded"]
+__all__ = ["train", "History", "TrainingFailed", "seeded", "Reference"]

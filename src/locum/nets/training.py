@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from locum.core.errors import FormatError, InvalidData, LocumError, need
+from locum.core.errors import FormatError, InvalidData, LocumError, need, require_whole
 
 if TYPE_CHECKING:
     import torch
@@ -336,11 +336,7 @@ class _Checkpoint:
 
 # ---------------------------------------------------------------------- settings
 def _check(tensors: Any, epochs: Any, batch_size: Any, patience: Any, validate: Any, precision: Any) -> None:
-    for name, number in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        if name == "patience" and number is None:
-            continue
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InvalidData(f"expected {name}= to be a whole number of 1 or more, got {number!r}")
+    require_whole(1, epochs=epochs, batch_size=batch_size, **({} if patience is None else {"patience": patience}))
     if patience is not None and validate is None:
         raise InvalidData("patience= counts epochs without a better validation, so it needs validate= as well")
     if precision not in _PRECISIONS:
