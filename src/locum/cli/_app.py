@@ -13,6 +13,7 @@ import typer
 from locum.cli import _catalogue, _standins, _use
 from locum.cli._explain import explain
 from locum.cli._infer import infer
+from locum.cli._simulate import simulate
 from locum.core.errors import BudgetExhausted, FormatError, LedgerError, LocumError, TargetError
 
 __all__ = ["app", "main"]
@@ -32,6 +33,7 @@ for command in (*_standins.COMMANDS, *_use.COMMANDS, *_catalogue.COMMANDS):
 
 app.add_typer(explain)
 app.add_typer(infer)
+app.add_typer(simulate)
 
 _CODES = ((BudgetExhausted, 4), (TargetError, 3), (LedgerError, 5), (FormatError, 5), (LocumError, 2))
 

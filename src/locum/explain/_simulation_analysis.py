@@ -93,6 +93,10 @@ class SimulationChange:
     n_students: int
     words: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"change": self.change.to_dict()}
+
     def text(self) -> str:
         """One line."""
         c = self.change
@@ -223,6 +227,22 @@ class SimulationRun:
         a, b = _logistic(weights, (x - at) / scale, y)
         effect = _expit(a + b * step / scale) - _expit(a)
         return data.fidelity(f"chance of a right guess, rating {at + step:g} less {at:g}", effect, None, level)
+
+    def to_dict(self, *, n_boot: int = 10_000, random_state: int = 0) -> dict[str, Any]:
+        """What the guesses say, as JSON-ready values: without the guesses themselves.
+
+        Parameters
+        ----------
+        n_boot : int, default=10_000
+        random_state : int, default=0
+        """
+        return {
+            "kind": self.kind,
+            "people": self.people,
+            "note": self.note,
+            "changes": [one.to_dict() for one in self.change(n_boot=n_boot, random_state=random_state)],
+            "references": [one._asdict() for one in self.references],
+        }
 
     def text(self, *, n_boot: int = 10_000, random_state: int = 0) -> str:
         """All of it in words.

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from locum.core.errors import InvalidData, require_whole
 from locum.core.target import Target
 
 __all__ = [
-    "Edits", "Medium", "Sentences", "Table", "called", "evidence", "medium_of", "one_line", "tabular_edits", "word_edits",
+    "Edits", "Medium", "Sentences", "Table", "called", "evidence", "in_ranges", "medium_of", "one_line", "tabular_edits",
+    "word_edits",
 ]  # fmt: skip
 
 _FLOAT = NDArray[np.float64]
@@ -81,7 +83,7 @@ class Table(Medium):
         if numeric:
             raise InvalidData(
                 f"expected categories only, as a reader of a test is shown, and column {numeric[0]!r} holds numbers; cut them "
-                "into named ranges first, and let the model take those"
+                "into named ranges with in_ranges(target, X)"
             )
 
     def read(self, X: Any) -> _FLOAT:
@@ -305,3 +307,74 @@ def word_edits(neighbours: Mapping[str, Sequence[str]], *, most: int = 6, draws:
     if wrong:
         raise InvalidData(f"expected neighbours of one word each, got {wrong[0]!r}")
     return _WordEdits(kept, most, draws)
+
+
+# ---------------------------------------------------------------------- numbers as ranges
+def in_ranges(target: Target, X: Any, *, domain: Domain | None = None, ranges: int = 3) -> tuple[Target, NDArray[np.object_]]:
+    """Rows with their numbers cut into named ranges, and the target as it answers the median of each.
+
+    What readers are tested on is then the target on those medians: rows within one range are one item.
+
+    Parameters
+    ----------
+    target : Target
+    X : rows of shape (n, d)
+    domain : Domain or None, default=None
+        How columns are read; the target's, or that of X, where None.
+    ranges : int, default=3
+        At most, in each column of numbers, with about as many rows in each.
+
+    Returns
+    -------
+    target : Target
+        Takes rows of categories; what it asks is counted by the target given.
+    rows : ndarray of object of shape (n, d)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> inner = Target(lambda X: np.where(X[:, 0] > 3, "yes", "no"), name="step", output="class")
+    >>> outer, rows = in_ranges(inner, np.arange(9.0)[:, None])
+    >>> [str(one) for one in dict.fromkeys(rows[:, 0])]
+    ['up to 2', 'above 2 up to 5', 'above 5']
+    >>> outer.query(rows[[0, 4, 8]], "use").tolist()
+    ['no', 'yes', 'yes']
+    """
+    require_whole(2, ranges=ranges)
+    domain = domain or target.domain or Domain.of(X)
+    Z = domain.encode(X)
+    rows = np.empty(Z.shape, dtype=object)
+    names: Sequence[Any]
+    meant: list[dict[Any, float]] = []  # the encoded value of each name, column by column
+    for j, column in enumerate(domain.columns):
+        if column.kind == "categorical":
+            meant.append({level: float(code) for code, level in enumerate(column.levels)})
+            names = [None if z != z else column.levels[int(z)] for z in Z[:, j]]
+        else:
+            names, values = _ranges(Z[:, j], ranges)
+            meant.append(values)
+        rows[:, j] = names
+    own = Domain.of(rows, names=domain.names, categorical=domain.names)
+
+    def answer(asked: Any) -> Any:
+        codes = np.array([[meant[j].get(value, np.nan) for j, value in enumerate(row)] for row in asked], dtype=float)
+        return target.query(domain.decode(codes), "use")
+
+    name, output = f"{target.name} in ranges", target.output or "auto"
+    return Target(answer, name=name, output=output, classes=target.classes, domain=own), rows
+
+
+def _ranges(values: _FLOAT, most: int) -> tuple[list[str | None], dict[Any, float]]:
+    """The name of each value's range, None for a missing one, and the median of each range."""
+    there = ~np.isnan(values)
+    known = values[there]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, most + 1)[1:-1], method="lower")) if len(known) else known
+    edges = edges[edges < known.max()] if len(known) else edges
+    ends = [f"{edge:.4g}" for edge in edges]
+    if len(set(ends)) < len(ends):
+        ends = [repr(float(edge)) for edge in edges]
+    middles = [f"above {low} up to {high}" for low, high in pairwise(ends)]
+    names = [f"up to {ends[0]}", *middles, f"above {ends[-1]}"] if ends else ["all"]
+    place = np.searchsorted(edges, values, side="left")
+    of = {name: float(np.median(values[here])) for i, name in enumerate(names) if (here := (place == i) & there).any()}
+    return [None if value != value else names[i] for value, i in zip(values.tolist(), place.tolist(), strict=True)], of

@@ -34,7 +34,9 @@ from locum.explain._simulation_conditions import (
     np_units,
 )
 from locum.explain._simulation_prototype import PrototypeClassifier
-from locum.explain._simulation_rows import Edits, Medium, Table, called, medium_of, one_line, tabular_edits, word_edits
+from locum.explain._simulation_rows import (
+    Edits, Medium, Table, called, in_ranges, medium_of, one_line, tabular_edits, word_edits,
+)  # fmt: skip
 from locum.explain._simulation_screens import Case, Screen, facts_in, read
 from locum.explain._simulation_students import (
     AdditiveStudent,
@@ -51,6 +53,7 @@ __all__ = [
     "Item",
     "Study",
     "analyse",
+    "in_ranges",
     "tabular_edits",
     "word_edits",
     "Condition",
