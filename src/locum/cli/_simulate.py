@@ -143,7 +143,7 @@ def page(
 @simulate.command()
 def serve(
     study: StudyFile,
-    folder: Annotated[Path, typer.Argument(help="Folder for the answers, one file a taker; made if need be.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder for the answers, one file a taker; made if new.", show_default=False)],
     port: Annotated[int, typer.Option(help="0 takes any that is free.", min=0, max=65535)] = 0,
     takers: Takers = 60,
     json: Json = False,

@@ -35,8 +35,16 @@ from locum.explain._simulation_conditions import (
 )
 from locum.explain._simulation_prototype import PrototypeClassifier
 from locum.explain._simulation_rows import (
-    Edits, Medium, Table, called, in_ranges, medium_of, one_line, tabular_edits, word_edits,
-)  # fmt: skip
+    Edits,
+    Medium,
+    Table,
+    called,
+    in_ranges,
+    medium_of,
+    one_line,
+    tabular_edits,
+    word_edits,
+)
 from locum.explain._simulation_screens import Case, Screen, facts_in, read
 from locum.explain._simulation_students import (
     AdditiveStudent,
@@ -49,35 +57,11 @@ from locum.explain._simulation_students import (
 from locum.explain._simulation_study import Study, analyse
 
 __all__ = [
-    "SimulationTest",
-    "Item",
-    "Study",
-    "analyse",
-    "in_ranges",
-    "tabular_edits",
-    "word_edits",
-    "Condition",
-    "Shown",
-    "Lime",
-    "Anchor",
-    "Boundary",
-    "Omission",
-    "Prototype",
-    "Composite",
-    "Shuffled",
-    "PrototypeClassifier",
-    "Student",
-    "Screen",
-    "AdditiveStudent",
-    "WeightsStudent",
-    "RuleStudent",
-    "KNNStudent",
-    "TreeStudent",
-    "SimulationRun",
-    "SimulationChange",
-    "Response",
-    "Reference",
-]
+    "SimulationTest", "Item", "Study", "analyse", "in_ranges", "tabular_edits", "word_edits", "Condition", "Shown",
+    "Lime", "Anchor", "Boundary", "Omission", "Prototype", "Composite", "Shuffled", "PrototypeClassifier", "Student",
+    "Screen", "AdditiveStudent", "WeightsStudent", "RuleStudent", "KNNStudent", "TreeStudent", "SimulationRun",
+    "SimulationChange", "Response", "Reference",
+]  # fmt: skip
 
 _QUADRANTS = ("TP", "FP", "TN", "FN")
 _KINDS = ("forward", "counterfactual")
