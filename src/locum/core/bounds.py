@@ -569,14 +569,17 @@ def _studentised(
     `residual` holds unit sums about the overall mean; the error is the delta method's, at the resample's own means.
     """
     units = len(mass)
-    drawn = counts @ np.column_stack([residual, mass])
-    shift, total = drawn[:, :-1] / drawn[:, -1:], drawn[:, -1]
+    terms = np.column_stack([residual, mass])
+    # Sums of squared influences are a quadratic form in sums of products: no table of (resamples, units) beside the counts.
+    i, j = np.triu_indices(terms.shape[1])
+    drawn = counts @ np.column_stack([terms, terms[:, i] * terms[:, j]])
+    sums, products = drawn[:, : terms.shape[1]], drawn[:, terms.shape[1] :]
+    shift, total = sums[:, :-1] / sums[:, -1:], sums[:, -1]
     with np.errstate(all="ignore"):
         slopes = _gradient(statistic, mean + shift, scale)
         reach = np.column_stack([slopes, -(slopes * shift).sum(axis=1)])
-        effect = reach @ np.column_stack([residual, mass]).T
-        effect *= effect
-        errors = np.sqrt(units / (units - 1) * np.einsum("bg,bg->b", counts, effect)) / total
+        squares = (products * reach[:, i] * reach[:, j] * np.where(i == j, 1.0, 2.0)).sum(axis=1)
+        errors = np.sqrt(units / (units - 1) * np.maximum(squares, 0.0)) / total
         away = statistic(mean + shift) - centre
         t = np.where((away == 0.0) & (errors == 0.0), 0.0, away / errors)
     t = np.sort(t[~np.isnan(t)])

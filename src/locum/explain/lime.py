@@ -229,7 +229,7 @@ class _Draws:
 
     @classmethod
     def of(cls, space: Neighbourhood, rows: _FLOAT, answers: NDArray[Any]) -> _Draws:
-        filled = space.filled(rows)
+        filled = np.asfortranarray(space.filled(rows))  # columns are short and rows are many: passes go down the rows
         return cls(space, rows, answers, filled, space.marks(rows), (filled**2).sum(axis=1))
 
     def distance(self, z: _FLOAT) -> _FLOAT:
@@ -315,18 +315,21 @@ def _chosen(X: _FLOAT, y: _FLOAT, weights: _FLOAT, most: int) -> _INT:
 
 def _least_squares(X: _FLOAT, y: _FLOAT, weights: _FLOAT, columns: _INT, d: int) -> _LocalModel:
     """Weighted least squares of pairs of rows on some of d columns; the intervals let the errors of a pair go together."""
-    A = np.column_stack([np.ones(len(X)), X])
-    A *= np.sqrt(weights)[:, None]
-    y = y * np.sqrt(weights)
-    inverse = np.linalg.pinv(A.T @ A, hermitian=True)
-    found = inverse @ (A.T @ y)
-    A *= (y - A @ found)[:, None]
+    # About weighted means, which takes the intercept out of the normal equations.
+    share = weights / weights.sum()
+    middle, level = share @ X, float(share @ y)
+    A = X - middle
+    root = np.sqrt(weights)
+    B = A * root[:, None]
+    inverse = np.linalg.pinv(B.T @ B, hermitian=True)
+    found = inverse @ (B.T @ (root * (y - level)))
+    A *= (weights * (y - level - A @ found))[:, None]
     scores = A[0::2] + A[1::2]
     mass = weights.reshape(-1, 2).sum(axis=1)
     units = mass.sum() ** 2 / (mass**2).sum()  # pairs, as far as their weights let them count
-    free = max(units - len(found), 1.0)
+    free = max(units - len(found) - 1, 1.0)
     error = np.sqrt(np.maximum(np.diag(inverse @ (scores.T @ scores) @ inverse), 0.0) * units / free)
     half = special.stdtrit(free, 0.5 + _LEVEL / 2) * error
     values, lower, upper = np.zeros(d), np.full(d, np.nan), np.full(d, np.nan)
-    values[columns], lower[columns], upper[columns] = found[1:], (found - half)[1:], (found + half)[1:]
-    return _LocalModel(float(found[0]), values, lower, upper)
+    values[columns], lower[columns], upper[columns] = found, found - half, found + half
+    return _LocalModel(level - float(middle @ found), values, lower, upper)
