@@ -12,6 +12,12 @@ from locum.core.target import Target
 from locum.infer import Estimates, Table, sample_labels
 
 
+def test_intervals_are_students_where_the_degrees_of_freedom_are_known():
+    known = Estimates("OLS", ("a", "b"), np.array([1.0, -2.0]), np.diag([0.25, 1.0]), freedom=np.array([3.0, np.inf]))
+    np.testing.assert_allclose(known.conf_int()[:, 1] - known.params, [3.18245 * 0.5, 1.95996], rtol=1e-5)
+    np.testing.assert_allclose(known.pvalues, [0.139326, 0.0455003], rtol=1e-4)  # |t| = 2 with 3 degrees, |z| = 2
+
+
 def estimates():
     return Estimates("OLS", ("a", "b"), np.array([1.0, -2.0]), np.array([[0.25, 0.1], [0.1, 1.0]]), {"Rows": "10"}, ("a note",))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from locum.core.errors import InvalidData
 from locum.infer._dsl_rows import Sample
 from locum.infer._first_stage import from_surrogate
-from locum.infer._moments import LINKS, Link, NoSolution, Stack, residuals_of_effects, sandwich
+from locum.infer._moments import LINKS, Link, NoSolution, Stack, freedom, residuals_of_effects, sandwich
 from locum.infer._ppi import prediction_powered
 from locum.infer._results import Estimates, undefined
 
@@ -34,6 +34,8 @@ class Corrected:
     vcov : ndarray of shape (q, q)
     first, second : ndarray of shape (q, q)
         With n labels the covariance is first + second; with m it is (n / m) first + second.
+    freedom : ndarray of shape (q,)
+        Degrees of freedom that each variance rests on: the number of units, as far as their influences are alike.
     """
 
     params: Array
@@ -41,6 +43,7 @@ class Corrected:
     vcov: Array
     first: Array
     second: Array
+    freedom: Array
 
 
 @dataclass(frozen=True)
@@ -112,18 +115,19 @@ class Regression:
         correction = gained + lost
         influence = guessed.copy()
         influence[rows] += correction
-        vcov, first = self._covariances(influence, correction, absorbed)
-        return Corrected(solved.params, influence, vcov, first, vcov - first)
+        vcov, first, freedom = self._covariances(influence, correction, absorbed)
+        return Corrected(solved.params, influence, vcov, first, vcov - first, freedom)
 
-    def _covariances(self, influence: Array, correction: Array, absorbed: int) -> tuple[Array, Array]:
-        """The covariance, and the part of it that falls as more rows are labelled."""
+    def _covariances(self, influence: Array, correction: Array, absorbed: int) -> tuple[Array, Array, Array]:
+        """The covariance, the part of it that falls as more rows are labelled, and the freedom of its diagonal."""
         sample, pi = self.sample, self.sample.pi[self.sample.rows]
         groups = sample.groups[sample.rows] if sample.groups is not None and sample.whole_groups() else None
         first = sandwich(correction, groups)
         if self.finite:
-            return sandwich(correction * np.sqrt(1.0 - pi)[:, None], groups), first
+            reach = correction * np.sqrt(1.0 - pi)[:, None]
+            return sandwich(reach, groups), first, freedom(reach, groups)
         factor = self._factor(len(influence), sample.groups, absorbed)
-        return factor * sandwich(influence, sample.groups), factor * first
+        return factor * sandwich(influence, sample.groups), factor * first, freedom(influence, sample.groups)
 
     def _factor(self, n: int, groups: NDArray[np.intp] | None, absorbed: int = 0) -> float:
         if not self.small:

@@ -190,6 +190,17 @@ def sandwich(influence: Array, groups: _Index | None = None) -> Array:
     return totals.T @ totals
 
 
+def freedom(influence: Array, groups: _Index | None = None) -> Array:
+    """Degrees of freedom that the variance of each coefficient rests on, (Σψ²)² / Σψ⁴ over units, shape (q,).
+
+    Where few units carry a variance it is itself uncertain, and Student's quantiles take the place of normal ones. Reference:
+    Satterthwaite, Biometrics Bulletin 2 (1946).
+    """
+    totals = influence if groups is None else sums(influence, groups, int(groups.max()) + 1)
+    squares, fourths = (totals**2).sum(axis=0), (totals**4).sum(axis=0)
+    return np.divide(squares**2, fourths, out=np.full(len(squares), np.inf), where=fourths > 0)
+
+
 def sums(rows: Array, codes: _Index, count: int) -> Array:
     """Sum of the rows of each code, shape (count, q)."""
     chooser = sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(count, len(codes)))

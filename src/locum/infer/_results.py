@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from locum.core.errors import InvalidData
 
 __all__ = ["Estimates", "Table", "check_alpha"]
 
 Array = NDArray[np.float64]
+_NORMAL = 1e12  # degrees of freedom
 
 
 def check_alpha(alpha: float) -> float:
@@ -84,7 +85,7 @@ def _cell(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Coefficients with a covariance; intervals are normal.
+    """Coefficients with a covariance; intervals are normal, or Student's where degrees of freedom are known.
 
     Parameters
     ----------
@@ -95,6 +96,8 @@ class Estimates:
     facts : mapping of str to str, default={}
         What the summary says above the table.
     notes : tuple of str, default=()
+    freedom : ndarray of shape (q,) or None, default=None
+        Degrees of freedom of each standard error.
 
     Examples
     --------
@@ -109,6 +112,7 @@ class Estimates:
     vcov: Array
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    freedom: Array | None = None
 
     @cached_property
     def bse(self) -> Array:
@@ -124,12 +128,17 @@ class Estimates:
     @cached_property
     def pvalues(self) -> Array:
         """Two-sided, of a coefficient of zero, shape (q,)."""
-        return 2.0 * stats.norm.sf(np.abs(self.zvalues))
+        return 2.0 * special.stdtr(self._freedom, -np.abs(self.zvalues))
 
     def conf_int(self, alpha: float = 0.05) -> Array:
         """Ends of the intervals of level 1 - alpha, shape (q, 2)."""
-        half = stats.norm.isf(check_alpha(alpha) / 2.0) * self.bse
+        half = -special.stdtrit(self._freedom, check_alpha(alpha) / 2.0) * self.bse
         return np.column_stack([self.params - half, self.params + half])
+
+    @property
+    def _freedom(self) -> Array:
+        # Student's is normal, to rounding, well before this.
+        return np.full(len(self.params), _NORMAL) if self.freedom is None else np.minimum(self.freedom, _NORMAL)
 
     def summary(self, alpha: float = 0.05) -> Table:
         """The usual table of a regression."""

@@ -283,7 +283,8 @@ class DSLRegressor(BaseEstimator):
             "Model": self.model, "Rows": f"{self.n_rows_:,}", "Expert labels": f"{self.n_labels_:,}", "First stage": learner,
             "Folds": str(self.cross_fit), "Splits": str(len(self._splits)), "Covariance": kind, "Target": self.target,
         }  # fmt: skip
-        self.estimates_ = Estimates("Design-based supervised learning", names, middle, vcov, facts)
+        freedom = np.median([one.freedom for one in self._splits], axis=0)
+        self.estimates_ = Estimates("Design-based supervised learning", names, middle, vcov, facts, freedom=freedom)
         self._split_sd = params.std(axis=0, ddof=1) if len(params) > 1 else np.zeros(len(names))
         self.fidelity_ = tuple(self._agreements()) + tuple(self._errors_of_surrogate_only())
 
