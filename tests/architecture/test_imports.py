@@ -62,7 +62,7 @@ def test_every_module_can_be_imported_with_the_base_installation_alone(repositor
     networks = {"locum." + path.removesuffix(".py").replace("/", ".") for path in early(repository)}
     failed = run(BARE, json.dumps([allowed, repository.modules]))
     assert failed.keys() == networks, failed
-    assert all("No module named 'torch'" in why for why in failed.values())
+    assert all("No module named" in why for why in failed.values())
 
 
 def test_blocking_blocks():
@@ -134,6 +134,9 @@ def test_every_declared_dependency_is_imported(repository, used):
     assert not idle, f"in pyproject.toml, and imported nowhere in src: {idle}"
 
 
+NETWORKS = {"torch", "botorch", "gpytorch", "transformers"}
+
+
 def early(repository):
     """Files that import an optional package at the top, with the packages."""
     base = set().union(*(repository.imports(one) for one in closure(repository, repository.base)))
@@ -154,9 +157,9 @@ def test_optional_packages_are_imported_where_they_are_used(repository):
     """Within functions; or at the top of a private file of networks that is itself imported within functions only."""
     found = early(repository)
     dotted = {path: "locum." + path.removesuffix(".py").replace("/", ".") for path in found}
-    public = {path: names for path, names in found.items() if not path.rpartition("/")[2].startswith("_") or names != {"torch"}}
+    public = {path: names for path, names in found.items() if not path.rpartition("/")[2].startswith("_") or not names <= NETWORKS}
     assert not public, f"optional packages imported at the top of a file: {public}"
     for path, tree in repository.trees.items():
         if path not in found:
             at_once = set(imported(top(tree))) & set(dotted.values())
-            assert not at_once, f"{path} imports {at_once} at its top, which needs torch: import it where it is used"
+            assert not at_once, f"{path} imports {at_once} at its top, which needs {NETWORKS}: import it where it is used"

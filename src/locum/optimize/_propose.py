@@ -1,0 +1,101 @@
+"""Where an acquisition function is largest: many points tried, the best of them followed uphill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from locum.optimize.space import Point, Space
+
+__all__ = ["best_point"]
+
+_TRIED, _NEAR, _FOLLOWED, _STEPS = 512, 512, 6, 60
+_SPREADS = (0.2, 0.05, 0.01)
+
+
+def best_point(
+    space: Space, value: Callable[[Any], Any], leaders: list[Point], known: set[str], rng: np.random.Generator
+) -> tuple[Point, float]:
+    """The best point found that is not known, and its value.
+
+    Parameters
+    ----------
+    space : Space
+    value : callable
+        Rows of shape (b, 1, width) to values of shape (b,), as tensors.
+    leaders : list of Point
+        Evaluated points near which points are tried as well, the best first.
+    known : set of str
+        Keys of points that are not to be proposed again.
+    rng : numpy Generator
+    """
+    tried = _distinct(space, [*space.sample(_TRIED, rng), *_neighbours(space, leaders, rng)], known)
+    rows = space.encode(tried)
+    with torch.no_grad():
+        worth = value(torch.as_tensor(rows)[:, None]).numpy()
+    worth = np.where(np.isnan(worth), -np.inf, worth)
+    first = np.argsort(-worth, kind="stable")[:_FOLLOWED]
+    found = [(tried[i], float(worth[i])) for i in first]
+    if space.continuous.any() and np.isfinite(worth[first]).all():
+        found += [pair for pair in _followed(space, value, rows[first]) if space.key(pair[0]) not in known]
+    return max(found, key=lambda pair: pair[1])
+
+
+def _followed(space: Space, value: Callable[[Any], Any], rows: NDArray[np.float64]) -> list[tuple[Point, float]]:
+    """Uphill from each row along the columns that can take any value; the others stay."""
+    free = np.flatnonzero(space.continuous)
+
+    def falls(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        # All rows at once: their values add up, and none has to do with another.
+        moved = torch.as_tensor(rows.copy())
+        moved[:, free] = torch.as_tensor(flat.reshape(len(rows), -1))
+        moved.requires_grad_()
+        total = -value(moved[:, None]).sum()
+        (slope,) = torch.autograd.grad(total, moved)
+        return float(total.detach()), slope[:, free].numpy().ravel()
+
+    limits = [(0.0, 1.0)] * (len(rows) * len(free))
+    ended = minimize(falls, rows[:, free].ravel(), jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": _STEPS})
+    ends = rows.copy()
+    ends[:, free] = ended.x.reshape(len(rows), -1)
+    points = space.decode(ends)
+    with torch.no_grad():  # a point is worth what it is as it will be evaluated
+        worth = value(torch.as_tensor(space.encode(points))[:, None]).numpy()
+    return [(point, float(w)) for point, w in zip(points, worth, strict=True) if np.isfinite(w)]
+
+
+def _neighbours(space: Space, leaders: list[Point], rng: np.random.Generator) -> list[Point]:
+    """Points near the leaders: some parameters moved a little, or chosen anew."""
+    if not leaders:
+        return []
+    base = space.encode(leaders)[rng.integers(len(leaders), size=_NEAR)]
+    fresh = space.encode(space.sample(_NEAR, rng))
+    steps = rng.normal(size=base.shape) * rng.choice(_SPREADS, size=(_NEAR, 1))
+    # In many columns few move at once, else no point is near.
+    share = min(1.0, max(0.2, 3 / len(space)))
+    out = base.copy()
+    for one, at in zip(space.parameters, space.columns, strict=True):
+        moved = rng.random(_NEAR) < share
+        if one.width > 1:
+            out[moved, at] = fresh[moved, at]
+        else:
+            out[moved, at] = np.clip(base[moved, at] + steps[moved, at], 0, 1)
+    # A choice that has come to matter has no value yet.
+    for one, at in zip(space.parameters, space.columns, strict=True):
+        empty = out[:, at].sum(axis=1) == 0 if one.width > 1 else np.zeros(_NEAR, dtype=bool)
+        out[empty, at] = np.eye(one.width)[rng.integers(one.width, size=int(empty.sum()))] if one.width > 1 else out[empty, at]
+    return space.decode(out)
+
+
+def _distinct(space: Space, points: list[Point], known: set[str]) -> list[Point]:
+    out: dict[str, Point] = {}
+    for point in points:
+        key = space.key(point)
+        if key not in known:
+            out.setdefault(key, point)
+    return list(out.values())

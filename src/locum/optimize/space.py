@@ -1,0 +1,401 @@
+"""Where an optimiser may look: numbers, whole numbers and choices, some of which matter only under others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from locum.core.errors import FormatError, InvalidData, require_whole
+
+__all__ = ["Categorical", "Integer", "Parameter", "Point", "Real", "Space"]
+
+_FLOAT = NDArray[np.float64]
+Point = dict[str, Any]
+When = tuple[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Real:
+    """A number in a range.
+
+    Parameters
+    ----------
+    name : str
+    low, high : float
+    log : bool, default=False
+        Whether equal ratios count alike, as for a learning rate.
+    when : (str, tuple) or None, default=None
+        Name of a choice, and the values of it under which this parameter matters; always where None.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+    when: When | None = None
+
+    def __post_init__(self) -> None:
+        _check_range(self.name, self.low, self.high, self.log)
+
+    width = 1
+
+    def encode(self, value: Any) -> list[float]:
+        """To [0, 1]."""
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not number or not self.low <= value <= self.high:
+            raise InvalidData(f"expected {self.name} between {self.low:g} and {self.high:g}, got {value!r}")
+        low, high, value = (math.log(one) if self.log else float(one) for one in (self.low, self.high, value))
+        return [min(max((value - low) / (high - low), 0.0), 1.0)]
+
+    def decode(self, unit: Sequence[float]) -> Any:
+        """From [0, 1]."""
+        u = min(max(float(unit[0]), 0.0), 1.0)
+        if self.log:
+            value = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+        else:
+            value = self.low + u * (self.high - self.low)
+        return min(max(value, self.low), self.high)
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number in a range, both ends included.
+
+    Parameters
+    ----------
+    name : str
+    low, high : int
+    log : bool, default=False
+    when : (str, tuple) or None, default=None
+        See `Real`.
+    """
+
+    name: str
+    low: int
+    high: int
+    log: bool = False
+    when: When | None = None
+
+    def __post_init__(self) -> None:
+        for end in (self.low, self.high):
+            if isinstance(end, bool) or not isinstance(end, int):
+                raise InvalidData(f"expected whole numbers as the ends of {self.name}, got {self.low!r} and {self.high!r}")
+        _check_range(self.name, self.low, self.high, self.log)
+
+    width = 1
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        # Half a step more on either side, so that the ends are drawn as often as the others.
+        low, high = self.low - 0.5, self.high + 0.5
+        return (math.log(low), math.log(high)) if self.log else (low, high)
+
+    def encode(self, value: Any) -> list[float]:
+        """To [0, 1]."""
+        whole = isinstance(value, int | float | np.number) and not isinstance(value, bool) and float(value).is_integer()
+        if not whole or not self.low <= value <= self.high:
+            raise InvalidData(f"expected {self.name} to be a whole number from {self.low} to {self.high}, got {value!r}")
+        low, high = self._ends
+        return [((math.log(value) if self.log else float(value)) - low) / (high - low)]
+
+    def decode(self, unit: Sequence[float]) -> Any:
+        """From [0, 1]."""
+        low, high = self._ends
+        value = low + min(max(float(unit[0]), 0.0), 1.0) * (high - low)
+        return min(max(round(math.exp(value) if self.log else value), self.low), self.high)
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """A choice without an order.
+
+    Parameters
+    ----------
+    name : str
+    choices : tuple of str, int, float or bool
+        Two or more.
+    when : (str, tuple) or None, default=None
+        See `Real`.
+    """
+
+    name: str
+    choices: tuple[Any, ...]
+    when: When | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", tuple(self.choices))
+        _check_name(self.name)
+        if len(self.choices) < 2 or len({(type(one), one) for one in self.choices}) < len(self.choices):
+            raise InvalidData(f"expected two or more different choices for {self.name}, got {self.choices!r}")
+        if not all(isinstance(one, str | int | float | bool) for one in self.choices):
+            raise InvalidData(f"expected choices of {self.name} to be text, numbers or bools, got {self.choices!r}")
+
+    @property
+    def width(self) -> int:
+        """Columns of the encoding: one a choice."""
+        return len(self.choices)
+
+    def encode(self, value: Any) -> list[float]:
+        """One column a choice, 1 for the one taken."""
+        if value not in self.choices:
+            raise InvalidData(f"expected {self.name} to be one of {', '.join(map(repr, self.choices))}, got {value!r}")
+        return [float(i == self.choices.index(value)) for i in range(len(self.choices))]
+
+    def decode(self, unit: Sequence[float]) -> Any:
+        """The choice of the largest column."""
+        return self.choices[int(np.argmax(unit))]
+
+
+Parameter = Real | Integer | Categorical
+_KINDS: dict[str, type[Any]] = {"real": Real, "integer": Integer, "categorical": Categorical}
+
+
+class Space:
+    """Parameters, and the points that are made of them.
+
+    A point is a dict with a value for each parameter that matters in it. Encoded, it is a row of numbers in [0, 1]: one column
+    for a number, one a choice; a parameter that does not matter stands in the middle, or has no choice.
+
+    Parameters
+    ----------
+    parameters : iterable of Real, Integer or Categorical
+        With different names. A parameter with `when` stands after the choice that it names.
+
+    Raises
+    ------
+    InvalidData
+        No parameters, names twice, or a `when` that names no choice before it.
+
+    Examples
+    --------
+    >>> space = Space([Real("rate", 1e-4, 1.0, log=True), Categorical("kernel", ("linear", "poly")),
+    ...                Integer("degree", 2, 5, when=("kernel", ("poly",)))])
+    >>> space.encode([{"rate": 0.01, "kernel": "linear"}]).round(3).tolist()
+    [[0.5, 1.0, 0.0, 0.5]]
+    >>> space.decode([[1.0, 0.2, 0.9, 0.0]])
+    [{'rate': 1.0, 'kernel': 'poly', 'degree': 2}]
+    """
+
+    def __init__(self, parameters: Iterable[Parameter]) -> None:
+        self.parameters = tuple(parameters)
+        if not self.parameters:
+            raise InvalidData("expected at least one parameter, got none")
+        known: dict[str, Parameter] = {}
+        for one in self.parameters:
+            if not isinstance(one, Real | Integer | Categorical):
+                raise InvalidData(f"expected Real, Integer or Categorical parameters, got {type(one).__name__}")
+            if one.name in known:
+                raise InvalidData(f"the name {one.name!r} comes twice; give each parameter one of its own")
+            if one.when is not None:
+                self._check_when(one, known)
+            known[one.name] = one
+
+    @staticmethod
+    def _check_when(one: Parameter, known: Mapping[str, Parameter]) -> None:
+        assert one.when is not None
+        parent, values = one.when
+        above = known.get(parent)
+        if not isinstance(above, Categorical):
+            raise InvalidData(f"{one.name} matters only under {parent!r}, which is no Categorical that stands before it")
+        strange = [value for value in values if value not in above.choices]
+        if strange or not values:
+            raise InvalidData(f"expected values of {parent} in when= of {one.name}, got {values!r}; it has {above.choices!r}")
+
+    @classmethod
+    def box(cls, bounds: Sequence[tuple[float, float]]) -> Space:
+        """Numbers x0, x1, ... within bounds.
+
+        Parameters
+        ----------
+        bounds : sequence of (low, high)
+        """
+        return cls(Real(f"x{i}", float(low), float(high)) for i, (low, high) in enumerate(bounds))
+
+    # ------------------------------------------------------------------ facts
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters."""
+        return tuple(one.name for one in self.parameters)
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Space) and self.parameters == other.parameters
+
+    def __hash__(self) -> int:
+        return hash(self.parameters)
+
+    def __repr__(self) -> str:
+        return f"Space([{', '.join(map(repr, self.parameters))}])"
+
+    @cached_property
+    def columns(self) -> tuple[slice, ...]:
+        """Which columns of the encoding are whose."""
+        ends = np.cumsum([0, *(one.width for one in self.parameters)]).tolist()
+        return tuple(slice(low, high) for low, high in pairwise(ends))
+
+    @property
+    def width(self) -> int:
+        """Columns of the encoding."""
+        return self.columns[-1].stop
+
+    @cached_property
+    def continuous(self) -> NDArray[np.bool_]:
+        """Which columns of the encoding can take any value in [0, 1], shape (width,)."""
+        out = np.zeros(self.width, dtype=bool)
+        for one, at in zip(self.parameters, self.columns, strict=True):
+            out[at] = isinstance(one, Real)
+        return out
+
+    @property
+    def size(self) -> float:
+        """How many points there are, as if all parameters always mattered; infinity with any Real."""
+        if any(isinstance(one, Real) for one in self.parameters):
+            return math.inf
+        return math.prod(one.high - one.low + 1 if isinstance(one, Integer) else one.width for one in self.parameters)
+
+    # ------------------------------------------------------------------ points
+    def active(self, point: Mapping[str, Any]) -> list[Parameter]:
+        """The parameters that matter in a point."""
+        out: list[Parameter] = []
+        there: set[str] = set()
+        for one in self.parameters:
+            if one.when is None or (one.when[0] in there and point.get(one.when[0]) in one.when[1]):
+                out.append(one)
+                there.add(one.name)
+        return out
+
+    def check(self, point: Mapping[str, Any]) -> Point:
+        """The point with its parameters in their order.
+
+        Raises
+        ------
+        InvalidData
+            A parameter that is missing, unknown, does not matter here, or lies outside its range.
+        """
+        if not isinstance(point, Mapping):
+            raise InvalidData(f"expected a point as a dict with {', '.join(self.names)}, got {type(point).__name__}")
+        active = self.active(point)
+        for one in active:
+            if one.name in point:
+                one.encode(point[one.name])
+        missing = [one.name for one in active if one.name not in point]
+        strange = [name for name in point if name not in {one.name for one in active}]
+        if missing or strange:
+            what = f"{missing[0]!r} is missing" if missing else f"{strange[0]!r} is unknown, or does not matter in it"
+            raise InvalidData(f"expected a point with {', '.join(one.name for one in active)}, but {what}")
+        return {one.name: point[one.name] for one in active}
+
+    def encode(self, points: Iterable[Mapping[str, Any]]) -> _FLOAT:
+        """Points as rows of shape (n, width)."""
+        rows = []
+        for point in points:
+            row: list[float] = []
+            checked = self.check(point)
+            for one in self.parameters:
+                if one.name in checked:
+                    row += one.encode(checked[one.name])
+                else:
+                    row += [0.5] if one.width == 1 else [0.0] * one.width
+            rows.append(row)
+        return np.array(rows, dtype=float).reshape(-1, self.width)
+
+    def decode(self, units: Any) -> list[Point]:
+        """Points from rows of shape (n, width); numbers outside [0, 1] are cut off."""
+        found = np.asarray(units, dtype=float)
+        if found.ndim != 2 or found.shape[1] != self.width:
+            raise InvalidData(f"expected rows of shape (n, {self.width}), got {found.shape}")
+        out = []
+        for row in found:
+            whole = {one.name: one.decode(row[at]) for one, at in zip(self.parameters, self.columns, strict=True)}
+            out.append({one.name: whole[one.name] for one in self.active(whole)})
+        return out
+
+    def sobol(self, n: int, random_state: int = 0) -> list[Point]:
+        """Points that fill the space evenly: a scrambled Sobol sequence.
+
+        Parameters
+        ----------
+        n : int
+        random_state : int, default=0
+        """
+        require_whole(1, n=n)
+        require_whole(0, random_state=random_state)
+        sequence = qmc.Sobol(len(self.parameters), rng=np.random.default_rng(random_state))
+        return self._spread(sequence.random_base2(math.ceil(math.log2(n)))[:n])
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Point]:
+        """Points at random."""
+        return self._spread(rng.random((n, len(self.parameters))))
+
+    def _spread(self, made: _FLOAT) -> list[Point]:
+        """Points from one number in [0, 1) a parameter."""
+        rows = np.zeros((len(made), self.width))
+        for j, (one, at) in enumerate(zip(self.parameters, self.columns, strict=True)):
+            if isinstance(one, Categorical):
+                rows[np.arange(len(made)), at.start + (made[:, j] * one.width).astype(int)] = 1.0
+            else:
+                rows[:, at.start] = made[:, j]
+        return self.decode(rows)
+
+    def key(self, point: Mapping[str, Any]) -> str:
+        """What tells a point from others, as text."""
+        return json.dumps(self.check(point), sort_keys=True, default=float)
+
+    # ------------------------------------------------------------------ keeping it
+    @cached_property
+    def digest(self) -> str:
+        """What tells this space from any other."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        kinds = {kind: name for name, kind in _KINDS.items()}
+        return {"parameters": [{"kind": kinds[type(one)], **asdict(one)} for one in self.parameters]}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Space:
+        """The space that `to_dict` described.
+
+        Raises
+        ------
+        FormatError
+            A record that is none.
+        """
+        try:
+            parameters = []
+            for one in record["parameters"]:
+                given = {key: value for key, value in one.items() if key != "kind"}
+                if given.get("when") is not None:
+                    given["when"] = (given["when"][0], tuple(given["when"][1]))
+                if "choices" in given:
+                    given["choices"] = tuple(given["choices"])
+                parameters.append(_KINDS[one["kind"]](**given))
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise FormatError(f"this is no space: {error!r} while reading it") from error
+        return cls(parameters)
+
+
+def _check_range(name: str, low: Any, high: Any, log: bool) -> None:
+    _check_name(name)
+    numbers = all(isinstance(end, int | float | np.number) and not isinstance(end, bool) for end in (low, high))
+    if not numbers or not (math.isfinite(low) and math.isfinite(high)) or low >= high:
+        raise InvalidData(f"expected finite bounds of {name} with low below high, got {low!r} and {high!r}")
+    if log and low <= 0:
+        raise InvalidData(f"expected bounds of {name} above 0 with log=True, got {low!r}")
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name:
+        raise InvalidData(f"expected a name for each parameter, got {name!r}")

@@ -1,0 +1,146 @@
+"""Surrogates of an objective: a mean and a spread for every point, as estimators and as BoTorch models alike."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Self, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from locum.core.errors import InvalidData, need, require_whole
+
+if TYPE_CHECKING:
+    from botorch.models.model import Model
+
+__all__ = ["GaussianProcess", "Surrogate"]
+
+_FLOAT = NDArray[np.float64]
+KERNELS = ("matern52", "matern32", "rbf")
+
+
+def need_botorch() -> None:
+    """Import BoTorch, whose packages use what torch has deprecated, or say which extra brings it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        need("botorch", "a surrogate of an objective", "optimize")
+
+
+class Surrogate(RegressorMixin, BaseEstimator):
+    """What stands in for an objective: fitted to a few evaluations, it gives a distribution for every other point.
+
+    A final class makes a BoTorch model of rows in [0, 1]; everything else follows from it. BoTorch's acquisition functions work
+    on ``model_``, in float64.
+
+    Attributes
+    ----------
+    model_ : botorch Model
+        After `fit`; larger is better in its posterior if the values given were.
+    n_features_in_ : int
+    """
+
+    def fit(self, U: ArrayLike, y: ArrayLike) -> Self:
+        """Fit to values at some rows.
+
+        Parameters
+        ----------
+        U : array-like of shape (n, width)
+            Encoded points; numbers in [0, 1].
+        y : array-like of shape (n,)
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidData
+            Fewer than two rows, or numbers that are not finite.
+        MissingExtra
+            BoTorch is not installed.
+        """
+        rows, values = np.asarray(U, dtype=float), np.asarray(y, dtype=float)
+        if rows.ndim != 2 or values.shape != (len(rows),) or len(rows) < 2:
+            raise InvalidData(f"expected two or more rows and one value each, got shapes {rows.shape} and {values.shape}")
+        if not (np.isfinite(rows).all() and np.isfinite(values).all()):
+            raise InvalidData("expected finite rows and values, got NaN or infinity; leave evaluations that failed out")
+        need_botorch()
+        self.n_features_in_ = rows.shape[1]
+        self.model_ = self._make(rows, values)
+        return self
+
+    @abstractmethod
+    def _make(self, rows: _FLOAT, values: _FLOAT) -> Model: ...
+
+    def predict(self, U: ArrayLike, return_std: bool = False) -> Any:
+        """Mean of a new evaluation at some rows.
+
+        Parameters
+        ----------
+        U : array-like of shape (m, width)
+        return_std : bool, default=False
+            Whether its standard deviation, noise included, is given as well.
+
+        Returns
+        -------
+        ndarray of shape (m,), or two of them
+        """
+        check_is_fitted(self)
+        torch = need("torch", "a surrogate of an objective", "optimize")
+        rows = np.asarray(U, dtype=float)
+        if rows.ndim != 2 or rows.shape[1] != self.n_features_in_:
+            raise InvalidData(f"expected rows of shape (m, {self.n_features_in_}), got {rows.shape}")
+        with torch.no_grad():
+            found: Any = self.model_.posterior(torch.as_tensor(rows), observation_noise=return_std)
+            mean = found.mean.squeeze(-1).numpy()
+            if not return_std:
+                return mean
+            return mean, found.variance.squeeze(-1).clamp_min(0).sqrt().numpy()
+
+
+@final
+class GaussianProcess(Surrogate):
+    """A Gaussian process with a length for each column, whose settings are the likeliest under priors.
+
+    Parameters
+    ----------
+    kernel : {"matern52", "matern32", "rbf"}, default="matern52"
+    noise : "learn" or float, default="learn"
+        Variance of the noise of an evaluation, in the unit of the values squared; 0 for an objective without any.
+    random_state : int, default=0
+
+    Notes
+    -----
+    Cost: O(n³) for each step of the fit, some tens of them. Lengths have the priors of Hvarfner, Hellsten and Nardi, arXiv
+    2402.02229, which grow with the square root of the number of columns. Through BoTorch, arXiv 1910.06403.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> U = np.linspace(0, 1, 8)[:, None]
+    >>> process = GaussianProcess(noise=0.0).fit(U, np.sin(6 * U[:, 0]))
+    >>> mean, sd = process.predict(np.array([[0.5]]), return_std=True)
+    >>> bool(abs(mean[0] - np.sin(3.0)) < 0.05)
+    True
+    """
+
+    def __init__(self, kernel: str = "matern52", noise: str | float = "learn", random_state: int = 0) -> None:
+        self.kernel = kernel
+        self.noise = noise
+        self.random_state = random_state
+
+    def _make(self, rows: _FLOAT, values: _FLOAT) -> Model:
+        from locum.nets import seeded
+        from locum.optimize._gaussian_process import fitted
+
+        if self.kernel not in KERNELS:
+            raise InvalidData(f"expected kernel= to be one of {', '.join(KERNELS)}, got {self.kernel!r}")
+        noise = self.noise
+        if noise != "learn" and (isinstance(noise, bool | str) or not 0 <= float(noise) < np.inf):
+            raise InvalidData(f'expected noise= to be "learn" or a variance of 0 or more, got {noise!r}')
+        require_whole(0, random_state=self.random_state)
+        with seeded(self.random_state):
+            return fitted(rows, values, self.kernel, None if noise == "learn" else float(noise))
