@@ -108,9 +108,8 @@ def claims(quick: bool, seed: int) -> Iterator[Claim]:
         hits = [covers(name, seed * 100_000 + r) for r in range(sets)]
         known = [hit for hit in hits if hit is not None]
         ends = binomial(sum(known), len(known))
-        found[name] = {
-            "coverage": float(np.mean(known)), "lower": ends.lower, "upper": ends.upper, "without_solution": len(hits) - len(known)
-        }  # fmt: skip
+        found[name] = {"coverage": float(np.mean(known)), "lower": ends.lower, "upper": ends.upper}
+        found[name]["without_solution"] = len(hits) - len(known)
     worst = max(found.values(), key=lambda one: abs(one["coverage"] - 0.95))
     gaps = [abs(worst[end] - 0.95) for end in ("lower", "upper")]
     inside = worst["lower"] <= 0.95 <= worst["upper"]

@@ -2,8 +2,9 @@
 
     python benchmarks/papers/dsl/run.py [--quick] [--seed N] [--json]
 
-A planted linear design with 10,000 data sets (vectorised), five harder ones with 2,000 (see designs.py), real bill titles of the 107th Congress with expert
-topics where $LOCUM_DATA/text/USCongress.csv.gz is there, and the complaints of Pan and Chen where $LOCUM_DATA/dsl is there.
+A planted linear design with 10,000 data sets (vectorised), five harder ones with 2,000 (see designs.py), real bill titles of the
+107th Congress with expert topics where $LOCUM_DATA/text/USCongress.csv.gz is there, and the complaints of Pan and Chen where
+$LOCUM_DATA/dsl is there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import designs
 from claims import Claim, main, over_seeds
 
