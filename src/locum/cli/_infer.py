@@ -19,6 +19,8 @@ infer = typer.Typer(
 Rows = Annotated[Path, typer.Argument(help="Rows: a CSV file with a header.", show_default=False)]
 Figure = Annotated[Path | None, typer.Option("--figure", help="File for a picture: .png, .svg or .pdf.", show_default=False)]
 
+Page = Annotated[Path | None, typer.Option("--page", help="File for a page of HTML about the analysis.", show_default=False)]
+
 
 @infer.command()
 def dsl(
@@ -37,6 +39,7 @@ def dsl(
     fixed: Annotated[list[str] | None, typer.Option(help="Column of fixed effects, for felm.", show_default=False)] = None,
     splits: Annotated[int, typer.Option(help="Times that folds are drawn.", min=1)] = 10,
     figure: Figure = None,
+    page: Page = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -56,13 +59,15 @@ def dsl(
         from locum.plots import plot_estimates
 
         _saved(plot_estimates(compared.estimates), figure)
+    _paged(fitted, page)
     if json:
         emit(
             {
                 "estimates": fitted.estimates_.to_dict(),
                 "compared": compared.to_dict(),
                 "fidelity": [one.to_dict() for one in fitted.fidelity_],
-                "figure": None if figure is None else str(figure.resolve()),
+                "figure": _named(figure),
+                "page": _named(page),
             }
         )
         return
@@ -85,6 +90,7 @@ def pte(
     splits: Annotated[int, typer.Option(help="Random halvings.", min=1)] = 20,
     perturbations: Annotated[int, typer.Option(help="Vectors of multipliers behind the intervals.", min=50)] = 500,
     figure: Figure = None,
+    page: Page = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -100,10 +106,11 @@ def pte(
         from locum.plots import plot_transformation
 
         _saved(plot_transformation(fitted.g_), figure)
+    _paged(fitted, page)
     table_of = fitted.summary()
     if json:
         fidelity = {name: found.to_dict() for name, found in fitted.fidelity_.items()}
-        emit({**table_of.to_dict(), "fidelity": fidelity, "figure": None if figure is None else str(figure.resolve())})
+        emit({**table_of.to_dict(), "fidelity": fidelity, "figure": _named(figure), "page": _named(page)})
         return
     out = console(out=True)
     out.print(str(table_of), markup=False, highlight=False)
@@ -129,7 +136,6 @@ def _probability(text: str) -> Any:
 
 def _table(path: Path) -> dict[str, Any]:
     """Columns by name; missing text is None, missing numbers are NaN."""
-
     from locum.targets import read_csv
 
     table, _ = read_csv(path)
@@ -148,6 +154,19 @@ def _saved(ax: Any, path: Path) -> None:
         ax.figure.savefig(path)
     except (OSError, ValueError) as error:
         raise InvalidData(f"cannot write the figure {path}: {error}") from error
+
+
+def _paged(fitted: Any, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        fitted.to_html(path)
+    except OSError as error:
+        raise InvalidData(f"cannot write the page {path}: {error}") from error
+
+
+def _named(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
 
 
 def _column(table: dict[str, Any], name: str, path: Path) -> Any:

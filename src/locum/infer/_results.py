@@ -145,7 +145,8 @@ class Estimates:
         ends = self.conf_int(alpha)
         columns = (self.params, self.bse, self.zvalues, self.pvalues, ends[:, 0], ends[:, 1])
         rows = tuple((name, *map(float, row)) for name, row in zip(self.names, zip(*columns, strict=True), strict=True))
-        headings = ("", "coef", "std err", "z", "P>|z|", f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]")
+        z = "z" if self.freedom is None else "t"
+        headings = ("", "coef", "std err", z, f"P>|{z}|", f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]")
         return Table(self.method, headings, rows, self.facts, self.notes)
 
     def __str__(self) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -317,6 +319,37 @@ class DSLRegressor(BaseEstimator):
         """The usual table of a regression, with the fidelity of the surrogate below."""
         table = self.estimates_.summary(alpha)
         return replace(table, notes=(*table.notes, *map(str, self.fidelity_)))
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """One page about the analysis: coefficients beside other uses of the labels, and how far the labels can be trusted.
+
+        Parameters
+        ----------
+        path : path or None, default=None
+            Where the page is written as well. It needs nothing else to be read.
+        """
+        from locum.infer._page import Row, page
+
+        compared = self.compare()
+        rows = [
+            Row(name, one.method, float(one.params[j]), *map(float, one.conf_int()[j]))
+            for j, name in enumerate(self.estimates_.names)
+            for one in compared.estimates.values()
+        ]
+        about = (
+            f"{self.n_labels_:,} of {self.n_rows_:,} rows have an expert label; a cheap label stands in for it in the others, "
+            "and the known probabilities of being labelled repair what it gets wrong."
+        )
+        reference = (
+            "Egami, Hinck, Stewart and Wei, Using Imperfect Surrogates for Downstream Inference: Design-based Supervised "
+            "Learning, NeurIPS 2023, arXiv 2306.04746."
+        )
+        told = [("", one) for one in self.fidelity_]
+        tables = [self.estimates_.summary(), compared.table()]
+        text = page("A regression with cheap labels", about, tables, rows, told, reference)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
 
     def compare(self) -> Comparison:
         """The same regression from surrogate labels only, expert labels only, plugged-in predictions, PPI++, and this."""

@@ -6,6 +6,8 @@ for being alive at t. No model of either time is used: censoring is made up for 
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -293,6 +295,41 @@ class SurrogatePTE(BaseEstimator):
         facts |= {"level": f"{100 * self.level:g} %", "sd over splits": f"{self.split_sd_:.3f}"}
         facts |= {"early mass joined": f"{self.trimmed_mass_:.3f}"}
         return Table("An early outcome for a late one", ("", "estimate", "lower", "upper"), rows, facts)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """One page about the analysis: shares and effects, survival, what an early outcome stands for, and its fidelity.
+
+        Parameters
+        ----------
+        path : path or None, default=None
+            Where the page is written as well. It needs nothing else to be read.
+        """
+        from locum.infer._page import Row, Series, page
+
+        check_is_fitted(self, "g_")
+        table = self.summary()
+        rows = [Row(str(name).strip(), "estimate", *map(float, figures)) for name, *figures in table.rows]
+        g, curves = self.g_, self.survival_
+        arms = {f"arm {a}": (curves.time, curves.value[a], curves.lower[a], curves.upper[a]) for a in (0, 1)}
+        drawn = [
+            Series("Survival", "time", "share alive", arms),
+            Series(
+                "What an early outcome stands for", "time of the early event", f"{self.outcome} at {self.t:g}",
+                {"g": (g.time, g.value, g.lower, g.upper)},
+            ),
+        ]  # fmt: skip
+        about = (
+            f"What is known of {self.n_:,} patients at {self.t0:g} stands in for their outcome at {self.t:g}. The share "
+            "explained is how much of the treatment's effect is then known already."
+        )
+        reference = (
+            "Wang, Cai, Tian and Parast, Model-free Approach to Evaluate a Censored Intermediate Outcome as a Surrogate for "
+            "Overall Survival, 2024, arXiv 2412.14129."
+        )
+        text = page("An early outcome for a late one", about, [table], rows, list(self.fidelity_.items()), reference, drawn)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
 
     # ------------------------------------------------------------------ settings
     def _settings(self, t0: float) -> Settings:
