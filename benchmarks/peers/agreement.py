@@ -162,6 +162,7 @@ def loaded(name: str) -> tuple[Domain, Callable[[int], Parts]]:
     record = loadmat(Path(os.environ["LOCUM_DATA"]) / "skfeature" / "arcene.mat")
     X, y = pandas.DataFrame(record["X"].astype(float)), record["Y"].ravel()
     X.columns = [f"x{j}" for j in range(X.shape[1])]
+    X = X.loc[:, X.nunique() > 1]  # of a column with one value nothing can be learnt
 
     def split(seed: int) -> Parts:
         order = np.random.default_rng([seed, 7]).permutation(len(y))

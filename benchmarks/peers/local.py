@@ -7,8 +7,8 @@ processor, of one thread, for explaining all rows, with everything that an expla
 seeds by the Jaccard index of the five strongest columns (of the columns in the rule, for anchors) and by Spearman's
 correlation of absolute values. `lime` tells ten columns, its default; so does Locum's LIME at 300 columns. Both explain
 the same rows, and for the comparison call a like share of their draws near. The kernel of `lime`, at its defaults, leaves an
-effective number of 0.995 of them at 30 columns and 0.9995 at 300 (a distance counts the columns in another quarter); Locum is
-given 0.99 and 0.98. Explanations of a smaller neighbourhood differ more from seed to seed; Locum's own default, 0.7, is measured
+effective number of 0.995 of them at 30 columns and 0.9995 at 300 (a distance counts the columns in another quarter); Locum has
+0.99 and 0.98. Explanations of a smaller neighbourhood differ more from seed to seed; Locum's own default, 0.7, is measured
 as well.
 
 Writes benchmarks/peers/local/result.json and prints one JSON line; exits with 1 when Locum is less than ten times as fast as

@@ -162,4 +162,4 @@ def test_optional_packages_are_imported_where_they_are_used(repository):
     for path, tree in repository.trees.items():
         if path not in found:
             at_once = set(imported(top(tree))) & set(dotted.values())
-            assert not at_once, f"{path} imports {at_once} at its top, which needs {NETWORKS}: import it where it is used"
+            assert not at_once, f"{path} imports {at_once} at its top: import it where it is used"

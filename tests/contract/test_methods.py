@@ -30,8 +30,16 @@ def learning_classes():
 
 
 def public_classes():
-    """Those of them that predict, and so can stand in for something that answers rows."""
-    return [path for path in learning_classes() if hasattr(found(path), "predict")]
+    """Those of them that predict from rows alone, and so can stand in for something that answers rows."""
+    return [path for path in learning_classes() if answers_rows(found(path))]
+
+
+def answers_rows(one):
+    """Whether `predict` asks for rows and nothing else; some ask for the actions taken in each row as well."""
+    if not hasattr(one, "predict"):
+        return False
+    asked = [name for name, each in inspect.signature(one.predict).parameters.items() if each.default is each.empty]
+    return len(asked) == 2
 
 
 def found(path):

@@ -48,7 +48,7 @@ def test_bad_input_is_refused():
     with pytest.raises(InvalidData, match="n of at least 1"):
         MeanBaseline().fit(np.empty((0, 3)))
     with pytest.raises(InvalidData, match="finite value"):
-        ConstantBaseline(float("inf"))
+        ConstantBaseline(float("inf")).fit(X)
     fitted = MeanBaseline().fit(X)
     with pytest.raises(InvalidData, match="of bools"):
         replaced(X, np.ones(X.shape), fitted)

@@ -2,9 +2,9 @@
 
     python benchmarks/papers/dsl/run.py [--quick] [--seed N] [--json]
 
-A planted linear design with 10,000 data sets (vectorised), five harder ones with 2,000 (see designs.py), real bill titles of the
-107th Congress with expert topics where $LOCUM_DATA/text/USCongress.csv.gz is there, and the complaints of Pan and Chen where
-$LOCUM_DATA/dsl is there.
+A planted linear design with 10,000 data sets (vectorised), five harder ones with 2,000 (see designs.py), real bill titles of
+the 107th Congress with expert topics where $LOCUM_DATA/text/USCongress.csv.gz is there, and the complaints of Pan and Chen
+where $LOCUM_DATA/dsl is there.
 """
 
 from __future__ import annotations

@@ -5,6 +5,15 @@ from __future__ import annotations
 from locum.explain.additive import AdditiveClassifier, AdditiveRegressor
 from locum.explain.anchors import Anchor, AnchorExplainer
 from locum.explain.attribution import Attribution, Axis, Part
+from locum.explain.cd_t import (
+    CircuitSearch,
+    ContextualDecomposition,
+    LogitDifference,
+    Mean,
+    Node,
+    ProbabilityDifference,
+    single_tokens,
+)
 from locum.explain.counterfactual import Change, Counterfactual, CounterfactualExplainer, Counterfactuals
 from locum.explain.frontier import Frontier, Point, frontier, held_out
 from locum.explain.hd_blackbox import (
@@ -14,6 +23,15 @@ from locum.explain.hd_blackbox import (
     SANClassifier,
 )
 from locum.explain.lime import LimeExplainer
+from locum.explain.pruning_by_explaining import (
+    GradientCriterion,
+    LRPCriterion,
+    LRPExplainer,
+    RandomCriterion,
+    RelevancePruner,
+    TaylorCriterion,
+    WeightCriterion,
+)
 from locum.explain.replacement import Baseline, ConstantBaseline, MeanBaseline, NormalBaseline, PermutedBaseline, replaced
 from locum.explain.rule_list import RuleListClassifier, RuleListRegressor
 from locum.explain.rule_set import RuleSetClassifier, RuleSetRegressor
@@ -82,4 +100,18 @@ __all__ = [
     "max_sensitivity",
     "randomisation_check",
     "RandomisationCheck",
+    "ContextualDecomposition",
+    "CircuitSearch",
+    "Node",
+    "Mean",
+    "LogitDifference",
+    "ProbabilityDifference",
+    "single_tokens",
+    "LRPExplainer",
+    "RelevancePruner",
+    "LRPCriterion",
+    "TaylorCriterion",
+    "GradientCriterion",
+    "WeightCriterion",
+    "RandomCriterion",
 ]

@@ -8,6 +8,7 @@ from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 
 from locum.core.errors import InvalidData, require_whole
 
@@ -16,7 +17,7 @@ __all__ = ["Baseline", "ConstantBaseline", "MeanBaseline", "NormalBaseline", "Pe
 _FLOAT = NDArray[np.float64]
 
 
-class Baseline(ABC):
+class Baseline(BaseEstimator, ABC):
     """Inputs with nothing of the one explained in them: rows, series, images or activations of one shape.
 
     Attributes
@@ -25,7 +26,9 @@ class Baseline(ABC):
         The distribution in words, for the record of an explanation.
     """
 
-    name: str
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
 
     def fit(self, X: ArrayLike) -> Self:
         """Take inputs of shape (n, ...) as examples.
@@ -68,13 +71,15 @@ class ConstantBaseline(Baseline):
     """
 
     def __init__(self, value: float = 0.0) -> None:
-        if not np.isfinite(value):
-            raise InvalidData(f"expected a finite value, got {value!r}")
-        self.value = float(value)
-        self.name = f"the constant {value:g}"
+        self.value = value
+
+    @property
+    def name(self) -> str:
+        return f"the constant {self.value:g}"
 
     def _learn(self, X: _FLOAT) -> None:
-        """Only the shape counts."""
+        if not np.isfinite(self.value):
+            raise InvalidData(f"expected a finite value, got {self.value!r}")
 
     def _draw(self, n: int, rng: np.random.Generator) -> _FLOAT:
         return np.full((n, *self.shape_), self.value)
@@ -89,7 +94,9 @@ class MeanBaseline(Baseline):
     mean_ : ndarray of the shape of one input
     """
 
-    name = "the mean of each position"
+    @property
+    def name(self) -> str:
+        return "the mean of each position"
 
     def _learn(self, X: _FLOAT) -> None:
         self.mean_ = X.mean(axis=0)
@@ -107,7 +114,9 @@ class NormalBaseline(Baseline):
     mean_, sd_ : ndarray of the shape of one input
     """
 
-    name = "a normal distribution for each position"
+    @property
+    def name(self) -> str:
+        return "a normal distribution for each position"
 
     def _learn(self, X: _FLOAT) -> None:
         self.mean_, self.sd_ = X.mean(axis=0), X.std(axis=0)
@@ -120,7 +129,9 @@ class NormalBaseline(Baseline):
 class PermutedBaseline(Baseline):
     """Whole examples at random: what positions have to do with one another stays."""
 
-    name = "other examples"
+    @property
+    def name(self) -> str:
+        return "other examples"
 
     def _learn(self, X: _FLOAT) -> None:
         self._examples = X

@@ -41,6 +41,7 @@ from locum.infer.programmable_vi import (
     sequential,
 )
 from locum.infer.pte import NoEffectError, PTECurve, SurrogatePTE, pte_curve
+from locum.infer.rep4ex import InterventionExtrapolator, LinearInvarianceWarning, ReachAudit, ReconstructionWarning
 from locum.infer.sampling import LabelDesign, sample_labels
 
 __all__ = [
@@ -53,6 +54,10 @@ __all__ = [
     "pte_curve",
     "PTECurve",
     "NoEffectError",
+    "InterventionExtrapolator",
+    "ReachAudit",
+    "LinearInvarianceWarning",
+    "ReconstructionWarning",
     "program",
     "sample",
     "Program",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from locum.nets.pretrained import Pretrained, minilm, smollm2
 from locum.nets.reference import Reference
 from locum.nets.training import History, TrainingFailed, seeded, train
 
-__all__ = ["train", "History", "TrainingFailed", "seeded", "Reference"]
+__all__ = ["train", "History", "TrainingFailed", "seeded", "Reference", "Pretrained", "smollm2", "minilm"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from locum.plots._attribution import plot_attribution
+from locum.plots._circuit import plot_circuit, plot_heads, plot_tokens
 from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
 from locum.plots._hd_blackbox import plot_faithfulness
+from locum.plots._pruning import plot_pruned_layers, plot_pruning
 from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
 from locum.plots._shapes import plot_shapes
 
@@ -18,4 +20,9 @@ __all__ = [
     "plot_transformation",
     "plot_pte_curve",
     "plot_faithfulness",
+    "plot_circuit",
+    "plot_heads",
+    "plot_tokens",
+    "plot_pruning",
+    "plot_pruned_layers",
 ]
