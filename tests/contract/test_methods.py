@@ -26,7 +26,8 @@ def learning_classes():
         if importlib.util.find_spec(f"locum.{room}") is not None:
             loaded = importlib.import_module(f"locum.{room}")
             paths |= {f"locum.{room}.{name}" for name in getattr(loaded, "__all__", ())}
-    return sorted(path for path in paths if inspect.isclass(found(path)) and hasattr(found(path), "fit"))
+    classes = {path: found(path) for path in paths if inspect.isclass(found(path))}
+    return sorted(path for path, one in classes.items() if hasattr(one, "fit") and not inspect.isabstract(one))
 
 
 def public_classes():
@@ -35,11 +36,15 @@ def public_classes():
 
 
 def answers_rows(one):
-    """Whether `predict` asks for rows and nothing else; some ask for the actions taken in each row as well."""
-    if not hasattr(one, "predict"):
+    """Whether it learns from rows and answers, and predicts from rows alone; some want actions or slopes as well."""
+    asked = inspect.signature(one.fit).parameters
+    if not hasattr(one, "predict") or "gradients" in asked:
         return False
-    asked = [name for name, each in inspect.signature(one.predict).parameters.items() if each.default is each.empty]
-    return len(asked) == 2
+    return len(required(one.fit)) <= 3 and len(required(one.predict)) == 2
+
+
+def required(function):
+    return [name for name, each in inspect.signature(function).parameters.items() if each.default is each.empty]
 
 
 def found(path):

@@ -22,7 +22,7 @@ __all__ = ["Paper", "Claim", "Measured", "papers", "paper"]
 
 FOLDER = Path(__file__).parent
 ROOMS = ("explain", "glassbox", "inside", "optimize", "emulate", "infer", "decode", "audit")
-EXTRAS = ("nets", "optimize", "lm", "sim", "data", "skops", "boosting", "text", "infer", "ray", "plots")
+EXTRAS = ("nets", "optimize", "lm", "sim", "data", "skops", "boosting", "text", "infer", "vision", "ray", "plots")
 _ENTRIES = ("article", "inproceedings", "misc")
 
 
@@ -116,6 +116,8 @@ class Paper:
         Dotted public path of the class or function; None until built.
     settings : dict, default={}
         Tiny settings with which the contract suite runs it.
+    module : str or None, default=None
+        The file of its room that holds it, where a system is spread over the room; named after the system where None.
     measured : Measured or None, default=None
 
     Examples
@@ -149,6 +151,7 @@ class Paper:
     repository: str | None = None
     class_path: str | None = None
     settings: dict[str, Any] = field(default_factory=dict, hash=False)
+    module: str | None = None
     measured: Measured | None = None
 
     @property
@@ -172,7 +175,7 @@ class Paper:
         """Where its code, test, benchmark, page and facts live in the repository."""
         module = self.slug.replace("-", "_")
         return {
-            "code": f"src/locum/{self.room}/{module}.py",
+            "code": f"src/locum/{self.room}/{self.module or module}.py",
             "test": f"tests/{self.room}/test_{module}.py",
             "benchmark": f"benchmarks/papers/{self.slug}",
             "docs": f"docs/methods/{self.slug}.md",

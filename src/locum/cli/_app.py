@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from locum.cli import _catalogue, _standins, _use
+from locum.cli import _catalogue, _optimize, _standins, _use
 from locum.cli._explain import explain
 from locum.cli._infer import infer
 from locum.cli._simulate import simulate
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (*_standins.COMMANDS, *_use.COMMANDS, *_catalogue.COMMANDS):
+for command in (*_standins.COMMANDS, *_use.COMMANDS, *_optimize.COMMANDS, *_catalogue.COMMANDS):
     app.command()(command)
 
 app.add_typer(explain)

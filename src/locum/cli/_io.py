@@ -135,15 +135,15 @@ def _as_the_model_takes_them(table: Any, predictor: Any) -> Any:
 
 # ---------------------------------------------------------------------- price and progress
 def confirm(target: Target, rows: int, sample: Any, purpose: str, *, yes: bool, quiet: bool) -> None:
-    """Say what asking will cost, and wait for consent where that is much; a few rows are timed to know."""
+    """Say what asking will cost, and wait for consent where that is much; a few rows of a sample are timed to know."""
     if target.recorded:
         return
-    if math.isnan(target.estimate(1).seconds):
+    if sample is not None and math.isnan(target.estimate(1).seconds):
         target.query(sample[:_TIMED_ROWS], purpose)
     price = target.estimate(rows)
     if not quiet:
         console().print(f"Asking {target.name}: about {price}.", highlight=False, markup=False)
-    if yes or (price.money <= _FREE_MONEY and price.seconds <= _FREE_SECONDS):
+    if yes or (price.money <= _FREE_MONEY and not price.seconds > _FREE_SECONDS):
         return
     if not sys.stdin.isatty():
         raise InvalidData(f"this will cost about {price}; say --yes to agree, or give a smaller --budget")

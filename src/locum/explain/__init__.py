@@ -23,6 +23,16 @@ from locum.explain.hd_blackbox import (
     SANClassifier,
 )
 from locum.explain.lime import LimeExplainer
+from locum.explain.projectedex import (
+    AttributeCheck,
+    Frechet,
+    StyleAttribute,
+    StyleAttributes,
+    StyleCounterfactuals,
+    StyleExplainer,
+    StyleFidelity,
+    StyleStrips,
+)
 from locum.explain.pruning_by_explaining import (
     GradientCriterion,
     LRPCriterion,
@@ -114,4 +124,12 @@ __all__ = [
     "GradientCriterion",
     "WeightCriterion",
     "RandomCriterion",
+    "StyleExplainer",
+    "StyleAttributes",
+    "StyleAttribute",
+    "StyleStrips",
+    "StyleCounterfactuals",
+    "AttributeCheck",
+    "StyleFidelity",
+    "Frechet",
 ]

@@ -1,9 +1,14 @@
-"""Gaussian processes in BoTorch, and the acquisition functions that the loop starts from."""
+"""Gaussian processes in BoTorch: kernels, means, and settings that are fitted or sampled."""
 
 from __future__ import annotations
 
+import copy
+import math
 import warnings
+from collections.abc import Callable
+from typing import Any, cast
 
+import gpytorch
 import numpy as np
 import torch
 from botorch.exceptions.errors import ModelFittingError
@@ -11,35 +16,186 @@ from botorch.exceptions.warnings import OptimizationWarning
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
 from botorch.models.transforms import Standardize
-from gpytorch.kernels import MaternKernel, RBFKernel
+from gpytorch.constraints import GreaterThan, Interval
+from gpytorch.kernels import Kernel, MaternKernel, RBFKernel, ScaleKernel
+from gpytorch.likelihoods import GaussianLikelihood
+from gpytorch.means import ConstantMean, Mean
 from gpytorch.mlls import ExactMarginalLogLikelihood
-from gpytorch.priors import LogNormalPrior
+from gpytorch.priors import LogNormalPrior, NormalPrior
+from gpytorch.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 
-__all__ = ["fitted"]
+__all__ = ["fitted", "sampled"]
 
 _LEAST_NOISE = 2e-6  # of the variance of the values: less leaves the kernel matrix singular
+_SMOOTH = {"matern52": 2.5, "matern32": 1.5, "matern12": 0.5}
+_BURN, _APART, _SAMPLES = 16, 2, 8  # sweeps before the first sample, sweeps from one to the next, and samples
+_WIDE, _OUT = 1.0, 4  # first width of a slice, and how often either end may step out
 
 
-def fitted(rows: NDArray[np.float64], values: NDArray[np.float64], kernel: str, noise: float | None) -> SingleTaskGP:
-    """A process with settings at the mode of their posterior."""
+class PowerExponentialKernel(Kernel):
+    """exp(-Σ |x - x'|^p) of scaled rows, with p between 1 and 2."""
+
+    has_lengthscale = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.register_parameter("raw_power", torch.nn.Parameter(torch.zeros(1)))
+        self.register_constraint("raw_power", Interval(1.0, 2.0))
+
+    @property
+    def power(self) -> Any:
+        return self.raw_power_constraint.transform(self.raw_power)
+
+    def forward(self, x1: Any, x2: Any, diag: bool = False, **params: Any) -> Any:
+        one, two = x1 / self.lengthscale, x2 / self.lengthscale
+        apart = (one - two) if diag else one.unsqueeze(-2) - two.unsqueeze(-3)
+        # Powers of 0 have no slope in the power.
+        return (-(apart.abs().clamp_min(1e-10) ** self.power).sum(dim=-1)).exp()
+
+
+class FeatureMean(Mean):
+    """A constant and a weighted sum of features of the rows."""
+
+    def __init__(self, features: Callable[[Any], Any], width: int, prior: Any) -> None:
+        super().__init__()
+        self.features = features
+        self.register_parameter("constant", torch.nn.Parameter(torch.zeros(1)))
+        self.register_parameter("weights", torch.nn.Parameter(torch.zeros(features(torch.zeros(1, width)).shape[-1])))
+        if prior is not None:
+            self.register_prior("weights_prior", prior, "weights")
+
+    def forward(self, x: Any) -> Any:
+        return self.constant + self.features(x) @ self.weights
+
+
+def _mean(mean: str | Callable[[Any], Any], width: int, priors: bool) -> Mean:
+    if mean == "constant":
+        return ConstantMean()
+    known: dict[Any, Callable[[Any], Any]] = {
+        "linear": lambda rows: rows - 0.5,
+        "quadratic": lambda rows: torch.cat([rows - 0.5, (rows - 0.5) ** 2], dim=-1),
+    }
+    features = mean if callable(mean) else known[mean]
+    return FeatureMean(features, width, NormalPrior(0.0, 10.0) if priors else None)
+
+
+def _kernel(kernel: str, d: int, priors: bool) -> Kernel:
+    lengths = LogNormalPrior(loc=np.sqrt(2) + 0.5 * np.log(d), scale=np.sqrt(3))
+    given: dict[str, Any] = {"ard_num_dims": d}
+    if priors:
+        given["lengthscale_prior"] = lengths
+    if kernel in _SMOOTH:
+        out: Kernel = MaternKernel(nu=_SMOOTH[kernel], **given)
+    else:
+        out = RBFKernel(**given) if kernel == "rbf" else PowerExponentialKernel(**given)
+    out.lengthscale = lengths.mode.expand(1, d)
+    return out if priors else ScaleKernel(out)
+
+
+def fitted(
+    rows: NDArray[np.float64],
+    values: NDArray[np.float64],
+    kernel: str,
+    noise: float | None,
+    mean: str | Callable[[Any], Any] = "constant",
+    *,
+    priors: bool = True,
+) -> SingleTaskGP:
+    """A process with settings at the mode of their posterior, or of the likelihood."""
     X, Y = torch.as_tensor(rows), torch.as_tensor(values)[:, None]
     spread = float(values.std())
     if spread <= 1e-12 * (1 + abs(float(values.mean()))):  # nothing to learn: any scale will do
         spread, Y = 1.0, Y + 1e-9 * torch.linspace(-1, 1, len(Y), dtype=Y.dtype)[:, None]
     d = rows.shape[1]
-    lengths = LogNormalPrior(loc=np.sqrt(2) + 0.5 * np.log(d), scale=np.sqrt(3))
-    base = RBFKernel if kernel == "rbf" else MaternKernel
-    smooth = {} if kernel == "rbf" else {"nu": 2.5 if kernel == "matern52" else 1.5}
-    covariance = base(ard_num_dims=d, lengthscale_prior=lengths, **smooth)
-    covariance.lengthscale = lengths.mode.expand(1, d)
     # Given noise is in the unit of the values; the model takes it before they are standardised.
     known = None if noise is None else torch.full_like(Y, max(noise, _LEAST_NOISE * spread**2))
-    model = SingleTaskGP(X, Y, train_Yvar=known, covar_module=covariance, outcome_transform=Standardize(1))
+    free = {} if priors or known is not None else {"likelihood": GaussianLikelihood(noise_constraint=GreaterThan(_LEAST_NOISE))}
+    model = SingleTaskGP(
+        X, Y, train_Yvar=known, covar_module=_kernel(kernel, d, priors), mean_module=_mean(mean, d, priors),
+        outcome_transform=Standardize(1), **free,
+    )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizationWarning)  # where it stops early, where it stands is good enough
+        warnings.simplefilter("ignore", NumericalWarning)  # settings on the way may need jitter
         try:
             fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         except ModelFittingError:
             model.eval()  # the settings of the priors stand
     return model
+
+
+# ---------------------------------------------------------------------- settings drawn from their posterior
+def sampled(model: SingleTaskGP, rng: np.random.Generator) -> tuple[SingleTaskGP, ...]:
+    """Copies of a process with settings drawn from their posterior, by slice sampling one setting after another.
+
+    Neal, *Slice sampling*, 2003. Settings that are positive are sampled as logarithms.
+    """
+    density = _Density(model)
+    at, out = density.start, []
+    height = density(at)
+    for sweep in range(_BURN + _APART * _SAMPLES):
+        for j in range(len(at)):
+            at, height = _slice(density, at, height, j, rng)
+        if sweep >= _BURN and (sweep - _BURN) % _APART == _APART - 1:
+            density(at)
+            out.append(copy.deepcopy(model).eval())
+    return tuple(out)
+
+
+class _Density:
+    """Logarithm of the posterior of a model's settings, as a function of one vector; it leaves them in the model."""
+
+    def __init__(self, model: SingleTaskGP) -> None:
+        self.model, whole = model.train(), cast(Any, model)
+        self.mll = ExactMarginalLogLikelihood(model.likelihood, model)
+        self.parts = [(raw, limit) for _, raw, limit in whole.named_parameters_and_constraints() if raw.requires_grad]
+        first: list[Any] = [raw if limit is None else limit.transform(raw).log() for raw, limit in self.parts]
+        self.start = torch.cat([one.detach().reshape(-1) for one in first]).double().numpy()
+
+    def __call__(self, at: NDArray[np.float64]) -> float:
+        jacobian, place = 0.0, 0
+        for raw, limit in self.parts:
+            given = torch.as_tensor(at[place : place + raw.numel()]).reshape(raw.shape).to(raw.dtype)
+            place += raw.numel()
+            if limit is not None:
+                jacobian += float(given.sum())
+                given = limit.inverse_transform(given.exp())
+                if not (torch.isfinite(given).all() and limit.check_raw(given)):
+                    return -math.inf
+            raw.data = given
+        with torch.no_grad(), gpytorch.settings.cholesky_max_tries(1):
+            try:
+                value = self.mll(self.model(*self.model.train_inputs), self.model.train_targets)
+            except (RuntimeError, ValueError):  # a matrix that is not positive definite
+                return -math.inf
+        found = float(value) * len(self.model.train_targets) + jacobian
+        return found if math.isfinite(found) else -math.inf
+
+
+def _slice(
+    density: _Density, at: NDArray[np.float64], height: float, j: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], float]:
+    level = height + math.log(rng.random() + 1e-300)
+    low = at[j] - _WIDE * rng.random()
+    high = low + _WIDE
+
+    def moved(to: float) -> NDArray[np.float64]:
+        out = at.copy()
+        out[j] = to
+        return out
+
+    for _ in range(_OUT):
+        if density(moved(low)) <= level:
+            break
+        low -= _WIDE
+    for _ in range(_OUT):
+        if density(moved(high)) <= level:
+            break
+        high += _WIDE
+    while True:
+        to = low + (high - low) * rng.random()
+        found = density(moved(to))
+        if found > level or high - low < 1e-9:
+            return moved(to), found
+        low, high = (to, high) if to < at[j] else (low, to)

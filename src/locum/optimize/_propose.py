@@ -10,16 +10,23 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from locum.optimize.goal import Aim
 from locum.optimize.space import Point, Space
 
 __all__ = ["best_point"]
 
-_TRIED, _NEAR, _FOLLOWED, _STEPS = 512, 512, 6, 60
+_FOLLOWED, _STEPS = 6, 60
 _SPREADS = (0.2, 0.05, 0.01)
 
 
 def best_point(
-    space: Space, value: Callable[[Any], Any], leaders: list[Point], known: set[str], rng: np.random.Generator
+    space: Space,
+    value: Callable[[Any], Any],
+    leaders: list[Point],
+    known: set[str],
+    rng: np.random.Generator,
+    aim: Aim,
+    tries: int,
 ) -> tuple[Point, float]:
     """The best point found that is not known, and its value.
 
@@ -33,22 +40,31 @@ def best_point(
     known : set of str
         Keys of points that are not to be proposed again.
     rng : numpy Generator
+    aim : Aim
+        Columns that it sets are tried, and not followed.
+    tries : int
+        Points tried, half of them near the leaders.
     """
-    tried = _distinct(space, [*space.sample(_TRIED, rng), *_neighbours(space, leaders, rng)], known)
+    tried = [*space.sample(tries - tries // 2, rng), *_neighbours(space, leaders, tries // 2, rng)]
+    if aim.placed:
+        tried = space.decode(aim.place(space.encode(tried), rng))
+    tried = _distinct(space, tried, known)
     rows = space.encode(tried)
     with torch.no_grad():
         worth = value(torch.as_tensor(rows)[:, None]).numpy()
     worth = np.where(np.isnan(worth), -np.inf, worth)
     first = np.argsort(-worth, kind="stable")[:_FOLLOWED]
     found = [(tried[i], float(worth[i])) for i in first]
-    if space.continuous.any() and np.isfinite(worth[first]).all():
-        found += [pair for pair in _followed(space, value, rows[first]) if space.key(pair[0]) not in known]
+    free = np.setdiff1d(np.flatnonzero(space.continuous), aim.columns)
+    if len(free) and np.isfinite(worth[first]).all():
+        found += [pair for pair in _followed(space, value, rows[first], free) if space.key(pair[0]) not in known]
     return max(found, key=lambda pair: pair[1])
 
 
-def _followed(space: Space, value: Callable[[Any], Any], rows: NDArray[np.float64]) -> list[tuple[Point, float]]:
-    """Uphill from each row along the columns that can take any value; the others stay."""
-    free = np.flatnonzero(space.continuous)
+def _followed(
+    space: Space, value: Callable[[Any], Any], rows: NDArray[np.float64], free: NDArray[np.intp]
+) -> list[tuple[Point, float]]:
+    """Uphill from each row along the columns that are free; the others stay."""
 
     def falls(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         # All rows at once: their values add up, and none has to do with another.
@@ -69,25 +85,25 @@ def _followed(space: Space, value: Callable[[Any], Any], rows: NDArray[np.float6
     return [(point, float(w)) for point, w in zip(points, worth, strict=True) if np.isfinite(w)]
 
 
-def _neighbours(space: Space, leaders: list[Point], rng: np.random.Generator) -> list[Point]:
+def _neighbours(space: Space, leaders: list[Point], n: int, rng: np.random.Generator) -> list[Point]:
     """Points near the leaders: some parameters moved a little, or chosen anew."""
     if not leaders:
         return []
-    base = space.encode(leaders)[rng.integers(len(leaders), size=_NEAR)]
-    fresh = space.encode(space.sample(_NEAR, rng))
-    steps = rng.normal(size=base.shape) * rng.choice(_SPREADS, size=(_NEAR, 1))
+    base = space.encode(leaders)[rng.integers(len(leaders), size=n)]
+    fresh = space.encode(space.sample(n, rng))
+    steps = rng.normal(size=base.shape) * rng.choice(_SPREADS, size=(n, 1))
     # In many columns few move at once, else no point is near.
     share = min(1.0, max(0.2, 3 / len(space)))
     out = base.copy()
     for one, at in zip(space.parameters, space.columns, strict=True):
-        moved = rng.random(_NEAR) < share
+        moved = rng.random(n) < share
         if one.width > 1:
             out[moved, at] = fresh[moved, at]
         else:
             out[moved, at] = np.clip(base[moved, at] + steps[moved, at], 0, 1)
     # A choice that has come to matter has no value yet.
     for one, at in zip(space.parameters, space.columns, strict=True):
-        empty = out[:, at].sum(axis=1) == 0 if one.width > 1 else np.zeros(_NEAR, dtype=bool)
+        empty = out[:, at].sum(axis=1) == 0 if one.width > 1 else np.zeros(n, dtype=bool)
         out[empty, at] = np.eye(one.width)[rng.integers(one.width, size=int(empty.sum()))] if one.width > 1 else out[empty, at]
     return space.decode(out)
 

@@ -5,31 +5,77 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import numpy as np
 
 from locum.core.errors import InvalidData
+from locum.optimize.goal import Aim
 
 if TYPE_CHECKING:
     from botorch.models.model import Model
 
-__all__ = ["Acquisition", "ExpectedImprovement", "UpperConfidenceBound"]
+__all__ = ["Acquisition", "ExpectedImprovement", "Gain", "Known", "TakesPending", "UpperConfidenceBound", "ValueOfInformation"]
 
 # Rows of shape (b, 1, width) to values of shape (b,), as tensors.
 Value = Callable[[Any], Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What an acquisition may look at beside the model.
+
+    Parameters
+    ----------
+    rows : torch.Tensor of shape (n, width)
+        Evaluated points that count as what one has: those that keep the constraints, where there are any.
+    values : torch.Tensor of shape (n,)
+        What they gave; larger is better.
+    candidates : torch.Tensor of shape (m, width)
+        Points that fill the space, for rules that look for a maximum over it.
+    pending : torch.Tensor of shape (p, width) or None, default=None
+        Points whose value is not known yet.
+    aim : Aim or None, default=None
+        What is to be made best; the objective itself where None.
+    free : torch.Tensor of shape (width,) or None, default=None
+        1 for columns that can take any value, else 0; all can where None.
+    seed : int, default=0
+        Of random numbers that stay as they are while points are compared.
+    """
+
+    rows: Any
+    values: Any
+    candidates: Any
+    pending: Any = None
+    aim: Any = None
+    free: Any = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.aim is None:
+            object.__setattr__(self, "aim", Aim(np.zeros(0, dtype=np.intp), np.zeros((1, 0)), np.ones(1)))
+
+
 class Acquisition(ABC):
-    """What evaluating a point is worth; larger is better, and so are the values of the surrogate."""
+    """What evaluating a point is worth; larger is better, and so are the values of the surrogate.
+
+    Attributes
+    ----------
+    tries : int
+        Points that the loop tries before it follows the best of them uphill: fewer where values are dear.
+    """
+
+    tries: ClassVar[int] = 1024
 
     @abstractmethod
-    def of(self, model: Model, rows: Any) -> Value:
+    def of(self, model: Model, known: Known) -> Value:
         """The value of points under a model.
 
         Parameters
         ----------
         model : botorch Model
-        rows : torch.Tensor of shape (n, width)
-            Evaluated points.
+        known : Known
 
         Returns
         -------
@@ -37,13 +83,32 @@ class Acquisition(ABC):
             Rows of shape (b, 1, width) to values of shape (b,), differentiable.
         """
 
+    def average(self, values: Any) -> Any:
+        """Mean over models, a tensor of shape (models, b) to one of shape (b,)."""
+        return values.mean(dim=0)
+
     def gain(self, value: float) -> float | None:
         """The improvement to be expected that a value stands for, in the unit of the objective; None where it says none."""
         return None
 
 
+class Gain(Acquisition):
+    """An acquisition whose values are logarithms of something gained, so that chances multiply it and costs divide it."""
+
+    def average(self, values: Any) -> Any:
+        return values.logsumexp(dim=0) - math.log(len(values))
+
+
+class ValueOfInformation(Gain):
+    """A gain that counts what is learnt about the goal wherever one looks, at other levels and conditions too."""
+
+
+class TakesPending:
+    """An acquisition that looks at pending points itself; for others they are taken to have given their mean."""
+
+
 @final
-class ExpectedImprovement(Acquisition):
+class ExpectedImprovement(Gain):
     r"""Expected improvement over the best mean among the points evaluated, as its logarithm.
 
     .. math:: \log E[(f(x) - \max_i \mu(x_i))^+]
@@ -57,11 +122,11 @@ class ExpectedImprovement(Acquisition):
     Ament et al., arXiv 2310.20708.
     """
 
-    def of(self, model: Model, rows: Any) -> Value:
+    def of(self, model: Model, known: Known) -> Value:
         from botorch.acquisition.analytic import LogExpectedImprovement
 
-        known: Any = model.posterior(rows)
-        return LogExpectedImprovement(model, best_f=known.mean.detach().max())
+        found: Any = model.posterior(known.rows)
+        return LogExpectedImprovement(model, best_f=found.mean.detach().max())
 
     def gain(self, value: float) -> float:
         return math.exp(value)
@@ -86,7 +151,7 @@ class UpperConfidenceBound(Acquisition):
             raise InvalidData(f"expected beta= of 0 or more, got {beta!r}")
         self.beta = float(beta)
 
-    def of(self, model: Model, rows: Any) -> Value:
+    def of(self, model: Model, known: Known) -> Value:
         from botorch.acquisition.analytic import UpperConfidenceBound as Bound
 
         return Bound(model, beta=self.beta)

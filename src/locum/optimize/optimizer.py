@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from locum.core.bounds import Interval, binomial, bootstrap
 from locum.core.errors import BudgetExhausted, InvalidData, TargetError, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.target import Budget, Target
-from locum.optimize.acquisition import Acquisition, ExpectedImprovement
+from locum.optimize.acquisition import Acquisition, ExpectedImprovement, Known, ValueOfInformation
+from locum.optimize.goal import Goal, Objective
+from locum.optimize.gradients import TakesGradients, unit_gradients
 from locum.optimize.objective import objective, rows_of
+from locum.optimize.result import Foretold, Result, fidelity_of
 from locum.optimize.space import Point, Space
 from locum.optimize.surrogate import GaussianProcess, Surrogate, need_botorch
 
@@ -25,91 +26,10 @@ __all__ = ["Optimizer", "Result", "maximize", "minimize"]
 
 _FLOAT = NDArray[np.float64]
 _DIRECTIONS = ("minimize", "maximize")
-_LEVEL = 0.9
+_RECOMMENDATIONS = ("best_observed", "best_mean_evaluated", "best_mean")
 _LEADERS = 5
-_FEWEST = 10  # points foretold, below which an interval of their fidelity says nothing
+_CANDIDATES = 256  # points that fill the space, for acquisitions that look for a maximum over it
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a run found.
-
-    Parameters
-    ----------
-    best : Point
-        The point recommended: among those evaluated, the one with the best mean by the surrogate.
-    value : float
-        What it gave.
-    mean : float
-        Its mean by the surrogate, which is what to expect of it again; the value where there is no surrogate yet.
-    direction : {"minimize", "maximize"}
-    points : tuple of Point
-        All evaluations, in order.
-    values : ndarray of shape (n,)
-        NaN for those that failed.
-    fidelity : tuple of Fidelity
-        How far the surrogate was right about the points it proposed, each foretold before it was evaluated.
-    stopped : str
-        Why it ended.
-    account : str, default=""
-        What was paid.
-    """
-
-    best: Point
-    value: float
-    mean: float
-    direction: str
-    points: tuple[Point, ...]
-    values: _FLOAT
-    fidelity: tuple[Fidelity, ...]
-    stopped: str
-    account: str = ""
-
-    @property
-    def trace(self) -> _FLOAT:
-        """Best value so far after each evaluation, shape (n,); NaN before the first that did not fail."""
-        sign = -1.0 if self.direction == "minimize" else 1.0
-        return sign * _running_best(sign * self.values)
-
-    def text(self) -> str:
-        """The result in words."""
-        failed = int(np.isnan(self.values).sum())
-        cells = [f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.best.items()]
-        lines = [
-            f"{self.value:.6g} at {', '.join(cells)}",
-            f"{len(self.values)} evaluations{f', {failed} of them failed' if failed else ''}; {self.stopped}",
-        ]
-        lines += [str(one) for one in self.fidelity] or ["fidelity not measured: too few points were proposed by the surrogate"]
-        return "\n".join([*lines, *([self.account] if self.account else [])])
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        return {
-            "best": self.best,
-            "value": self.value,
-            "mean": self.mean,
-            "direction": self.direction,
-            "points": list(self.points),
-            "values": [None if math.isnan(one) else one for one in self.values.tolist()],
-            "fidelity": [one.to_dict() for one in self.fidelity],
-            "stopped": self.stopped,
-            "account": self.account,
-        }
-
-
-@dataclass
-class _Foretold:
-    """A point proposed, what the surrogate said of it, and what the constant did."""
-
-    mean: float
-    sd: float
-    plain_mean: float
-    plain_sd: float
-    value: float = math.nan
 
 
 class Optimizer:
@@ -128,6 +48,9 @@ class Optimizer:
     acquisition : Acquisition or None, default=None
         `ExpectedImprovement` where None.
     direction : {"minimize", "maximize"}
+    goal : Goal or None, default=None
+        What is to be made best: the objective itself where None; or its mean over an `Environment`, or one of its
+        `FidelityLevels`, with an acquisition that counts what is learnt elsewhere.
     initial : int or None, default=None
         Points that fill the space first; about two a parameter where None.
     random_state : int, default=0
@@ -137,9 +60,17 @@ class Optimizer:
     InvalidData
         Settings that cannot be used.
 
+    Warns
+    -----
+    UserWarning
+        No point that was told keeps the constraints.
+
     Notes
     -----
     Cost: a fit of the surrogate and some hundreds of its predictions a point.
+
+    Constraints are numbers told with each value, 0 or more where kept. Each has a surrogate of its own, and a gain counts times
+    the chance that all are kept. A point keeps them if it was told so; with noise, if the means of their surrogates say so.
 
     Examples
     --------
@@ -153,6 +84,8 @@ class Optimizer:
     0.7
     """
 
+    papers = ("bo-tutorial",)
+
     def __init__(
         self,
         space: Space,
@@ -160,6 +93,7 @@ class Optimizer:
         acquisition: Acquisition | None = None,
         *,
         direction: str,
+        goal: Goal | None = None,
         initial: int | None = None,
         random_state: int = 0,
     ) -> None:
@@ -169,6 +103,8 @@ class Optimizer:
             raise InvalidData(f"expected direction= to be one of {', '.join(_DIRECTIONS)}, got {direction!r}")
         if surrogate is not None and not isinstance(surrogate, Surrogate):
             raise InvalidData(f"expected surrogate= to be a Surrogate, got {type(surrogate).__name__}")
+        if goal is not None and not isinstance(goal, Goal):
+            raise InvalidData(f"expected goal= to be a Goal, got {type(goal).__name__}")
         if acquisition is not None and not isinstance(acquisition, Acquisition):
             raise InvalidData(f"expected acquisition= to be an Acquisition, got {type(acquisition).__name__}")
         require_whole(0, random_state=random_state)
@@ -176,13 +112,24 @@ class Optimizer:
             require_whole(2, initial=initial)
         self.space, self.direction, self.random_state = space, direction, random_state
         self.surrogate, self.acquisition = surrogate or GaussianProcess(), acquisition or ExpectedImprovement()
+        self.goal = goal or Objective()
+        self._aim = self.goal.on(space)
+        if not self._aim.plain and not isinstance(self.acquisition, ValueOfInformation):
+            raise InvalidData(
+                f"{type(self.acquisition).__name__} counts nothing under {type(self.goal).__name__}, since no evaluation "
+                "there improves on another; use KnowledgeGradient or EntropySearch"
+            )
+        if isinstance(self.surrogate, TakesGradients):
+            unit_gradients(space, [], np.zeros((0, len(space))))
         self.initial = 2 * (len(space) + 1) if initial is None else initial
         self.points: list[Point] = []
         self.values: list[float] = []
+        self.constraints: list[_FLOAT] = []
+        self._gradients: list[_FLOAT] = []
         self._pending: dict[str, Point] = {}
-        self._foretold: dict[str, _Foretold] = {}
+        self._foretold: dict[str, Foretold] = {}
         self._first: list[Point] | None = None
-        self._fitted: tuple[int, Surrogate] | None = None
+        self._fitted: tuple[int, Surrogate, list[Surrogate]] | None = None
 
     # ------------------------------------------------------------------ ask and tell
     def ask(self, n: int = 1) -> list[Point]:
@@ -212,7 +159,14 @@ class Optimizer:
             out.append(point)
         return out
 
-    def tell(self, points: Sequence[Mapping[str, Any]], values: Iterable[float]) -> None:
+    def tell(
+        self,
+        points: Sequence[Mapping[str, Any]],
+        values: Iterable[float],
+        *,
+        constraints: ArrayLike | None = None,
+        gradients: ArrayLike | None = None,
+    ) -> None:
         """Say what points gave, asked for or not.
 
         Parameters
@@ -220,6 +174,10 @@ class Optimizer:
         points : sequence of points
         values : iterable of float
             One a point; NaN where the evaluation failed.
+        constraints : array-like of shape (n, c) or None, default=None
+            Numbers that are to be 0 or more. All evaluations come with the same number of them.
+        gradients : array-like of shape (n, parameters) or None, default=None
+            Slopes of the value in the parameters, for a surrogate that takes them, such as `GradientGaussianProcess`.
 
         Raises
         ------
@@ -232,28 +190,92 @@ class Optimizer:
             raise InvalidData(f"expected a value for each of {len(checked)} points, got {len(found)}")
         if any(math.isinf(value) for value in found):
             raise InvalidData("expected finite values, or NaN for an evaluation that failed, got infinity")
-        for point, value in zip(checked, found, strict=True):
+        worked = np.isfinite(found)
+        kept = self._checked_constraints(constraints, worked)
+        slopes = self._checked_gradients(checked, gradients, worked)
+        for i, (point, value) in enumerate(zip(checked, found, strict=True)):
             key = self.space.key(point)
             self._pending.pop(key, None)
             if key in self._foretold and math.isnan(self._foretold[key].value):
                 self._foretold[key].value = self._sign * value
             self.points.append(point)
             self.values.append(value)
+            self.constraints.append(kept[i])
+            self._gradients.append(slopes[i])
+
+    def _checked_constraints(self, given: ArrayLike | None, worked: NDArray[np.bool_]) -> _FLOAT:
+        out = np.zeros((len(worked), 0)) if given is None else np.asarray(given, dtype=float)
+        width = self.constraints[0].shape[0] if self.constraints else out.shape[-1] if out.ndim == 2 else 0
+        if out.shape != (len(worked), width):
+            raise InvalidData(f"expected constraints of shape ({len(worked)}, {width}), as before, got {out.shape}")
+        if not np.isfinite(out[worked]).all():
+            raise InvalidData("expected finite constraints of evaluations that did not fail, got NaN or infinity")
+        return out
+
+    def _checked_gradients(self, points: list[Point], given: ArrayLike | None, worked: NDArray[np.bool_]) -> _FLOAT:
+        if not isinstance(self.surrogate, TakesGradients):
+            if given is not None:
+                raise InvalidData(f"{type(self.surrogate).__name__} takes no gradients; use GradientGaussianProcess()")
+            return np.zeros((len(points), 0))
+        out = np.full((len(points), 0), np.nan) if given is None else np.asarray(given, dtype=float)
+        if out.shape != (len(points), len(self.space)) or not np.isfinite(out[worked]).all():
+            raise InvalidData(f"expected finite gradients of shape ({len(points)}, {len(self.space)}), got shape {out.shape}")
+        return unit_gradients(self.space, points, out)
 
     @property
     def pending(self) -> list[Point]:
         """Points asked for and not told yet."""
         return list(self._pending.values())
 
-    def recommend(self) -> Point:
-        """The point to use: among those evaluated, the one with the best mean by the surrogate.
+    def recommend(self, rule: str = "best_mean_evaluated") -> Point:
+        """The point to use; without the conditions of an environment, and at the level that counts.
+
+        Parameters
+        ----------
+        rule : {"best_observed", "best_mean_evaluated", "best_mean"}, default="best_mean_evaluated"
+            The best value told, which under noise is a lucky one; the best mean by the surrogate among points evaluated; or the
+            best mean anywhere, which is right on average and may be wrong by more.
 
         Raises
         ------
         InvalidData
-            Nothing was told yet that did not fail.
+            Nothing was told yet that did not fail, or no value shows the goal.
         """
-        return self.points[self._recommended()[0]]
+        if rule not in _RECOMMENDATIONS:
+            raise InvalidData(f"expected rule= to be one of {', '.join(_RECOMMENDATIONS)}, got {rule!r}")
+        if rule == "best_observed" and not self._aim.plain:
+            raise InvalidData(f'no evaluation shows {type(self.goal).__name__}; recommend "best_mean_evaluated" or "best_mean"')
+        at = self._recommended(observed=rule == "best_observed")[0]
+        if rule == "best_mean" and len(self._finite()) >= 2:
+            return self.goal.decision(self._best_mean(self.points[at]))
+        return self.goal.decision(self.points[at])
+
+    def foretell(self, points: Sequence[Mapping[str, Any]]) -> tuple[_FLOAT, _FLOAT]:
+        """Mean and standard deviation of a new evaluation at some points, by the surrogate.
+
+        Parameters
+        ----------
+        points : sequence of points
+        """
+        mean, sd = self._surrogates()[0].predict(self.space.encode(points), return_std=True)
+        return self._sign * mean, sd
+
+    def worth(self, points: Sequence[Mapping[str, Any]]) -> _FLOAT:
+        """Values of the acquisition at some points, as the next `ask` would have them.
+
+        Parameters
+        ----------
+        points : sequence of points
+        """
+        need_botorch()
+        import torch
+
+        from locum.nets import seeded
+
+        rng = np.random.default_rng([self.random_state, len(self.points) + len(self._pending)])
+        with seeded(int(rng.integers(2**31))):
+            value = self._value(rng)(torch.as_tensor(self.space.encode(points))[:, None])
+        return np.asarray(value.detach().numpy())
 
     def fidelity(self) -> tuple[Fidelity, ...]:
         """How far the surrogate was right about points that it proposed, each foretold before it was evaluated.
@@ -264,16 +286,7 @@ class Optimizer:
             Coverage of its intervals of level 0.9; and its log score less that of the cheapest rival, one normal distribution
             for all points. Empty with fewer than ten such points.
         """
-        told = [one for one in self._foretold.values() if math.isfinite(one.value)]
-        if len(told) < _FEWEST:
-            return ()
-        y, mean, sd, plain, spread = np.array([[o.value, o.mean, o.sd, o.plain_mean, o.plain_sd] for o in told]).T
-        inside = np.abs(y - mean) <= stats.norm.isf((1 - _LEVEL) / 2) * sd
-        ends = binomial(float(inside.sum()), len(y))
-        cover = _fidelity(f"coverage of {_LEVEL:.0%} intervals", float(inside.mean()), ends, len(y))
-        gain = stats.norm.logpdf(y, mean, sd) - stats.norm.logpdf(y, plain, spread)
-        around = bootstrap(gain[:, None], lambda means: means[..., 0], random_state=self.random_state)
-        return cover, _fidelity("log score above one normal for all", float(gain.mean()), around, len(y))
+        return fidelity_of(self._foretold.values(), self.random_state)
 
     # ------------------------------------------------------------------ the whole run
     def run(
@@ -354,7 +367,8 @@ class Optimizer:
         stopped, account : str, default=""
         """
         at, mean = self._recommended()
-        best, given, values = self.points[at], self.values[at], np.array(self.values)
+        best, values = self.goal.decision(self.points[at]), np.array(self.values)
+        given = self.values[at] if self._aim.plain else mean
         return Result(best, given, mean, self.direction, tuple(self.points), values, self.fidelity(), stopped, account)
 
     def _evaluate(self, target: Target, points: list[Point]) -> str:
@@ -389,7 +403,7 @@ class Optimizer:
         taken = len(self.points) + len(self._pending)
         known = {self.space.key(point) for point in [*self.points, *self._pending.values()]}
         if self._first is None:
-            self._first = self.space.sobol(self.initial, self.random_state)
+            self._first = self._placed(self.space.sobol(self.initial, self.random_state), 0)
         if taken < self.initial and self.space.key(self._first[taken]) not in known:
             return self._first[taken]
         rng = np.random.default_rng([self.random_state, taken])
@@ -400,36 +414,100 @@ class Optimizer:
     def _unknown(self, known: set[str], rng: np.random.Generator) -> Point:
         """A point at random that is not known."""
         while True:  # ask() saw to it that there is one
-            for point in self.space.sample(256, rng):
+            rows = self._aim.place(self.space.encode(self.space.sample(256, rng)), rng)
+            for point in self.space.decode(rows):
                 if self.space.key(point) not in known:
                     return point
+
+    def _placed(self, points: list[Point], seed: int) -> list[Point]:
+        """Points where evaluations may lie."""
+        if not self._aim.placed:
+            return points
+        rng = np.random.default_rng([self.random_state, seed])
+        return self.space.decode(self._aim.place(self.space.encode(points), rng))
 
     def _proposed(self, known: set[str], rng: np.random.Generator) -> Point:
         need_botorch()
         from locum.nets import seeded
         from locum.optimize._propose import best_point
-        from locum.optimize._value import value_of
 
-        surrogate = self._surrogate()
-        rows, values = self._told()
-        believed = self.space.encode(self._pending.values()) if self._pending else None
+        surrogate, values = self._surrogates()[0], self._told()[1]
         with seeded(int(rng.integers(2**31))):
-            value = value_of(surrogate, self.acquisition, rows, believed, self._failures())
-            leaders = [self._finite()[i] for i in np.argsort(-values, kind="stable")[:_LEADERS]]
-            point, worth = best_point(self.space, value, leaders, known, rng)
+            value = self._value(rng)
+            point, worth = best_point(self.space, value, self._leaders(), known, rng, self._aim, self.acquisition.tries)
         self._gain = self.acquisition.gain(worth)
         mean, sd = surrogate.predict(self.space.encode([point]), return_std=True)
         plain = float(values.std()) or 1e-12
         self._foretold.setdefault(
-            self.space.key(point), _Foretold(float(mean[0]), max(float(sd[0]), 1e-12), float(values.mean()), plain)
+            self.space.key(point), Foretold(float(mean[0]), max(float(sd[0]), 1e-12), float(values.mean()), plain)
         )
         return point
 
-    def _surrogate(self) -> Surrogate:
-        """The surrogate, fitted to everything told."""
+    def _value(self, rng: np.random.Generator) -> Callable[[Any], Any]:
+        from locum.optimize._value import value_of
+
+        surrogate, limits = self._surrogates()
+        return value_of(surrogate, self.acquisition, self._known(int(rng.integers(2**31))), limits, self._failures())
+
+    def _known(self, seed: int) -> Known:
+        """What the acquisition may look at."""
+        import torch
+
+        rows, values = self._told()
+        keeps = self._keeps()
+        if not keeps.any():
+            warnings.warn("no point told keeps the constraints; looking for one that does", UserWarning, stacklevel=5)
+        filling = self.space.encode(self.space.sobol(_CANDIDATES, seed % 2**16))
+        pending = torch.as_tensor(self.space.encode(self._pending.values())) if self._pending else None
+        return Known(
+            torch.as_tensor(rows[keeps]), torch.as_tensor(values[keeps]), torch.as_tensor(filling), pending, self._aim,
+            torch.as_tensor(self.space.continuous.astype(float)), seed,
+        )  # fmt: skip
+
+    def _leaders(self) -> list[Point]:
+        points, values, keeps = self._finite(), self._told()[1], self._keeps()
+        order = np.argsort(-np.where(keeps, values, values - 2 * np.ptp(values)), kind="stable")
+        return [points[i] for i in order[:_LEADERS]]
+
+    def _best_mean(self, first: Point) -> Point:
+        """Where the goal has the best mean."""
+        need_botorch()
+        from locum.nets import seeded
+        from locum.optimize._propose import best_point
+        from locum.optimize._value import mean_of
+
+        surrogate, limits = self._surrogates()
+        rng = np.random.default_rng([self.random_state, len(self.points), 1])
+        with seeded(int(rng.integers(2**31))):
+            value = mean_of(surrogate, limits, self._aim, float(self._told()[1].std()))
+            return best_point(self.space, value, [first, *self._leaders()], set(), rng, self._aim, Acquisition.tries)[0]
+
+    def _surrogates(self) -> tuple[Surrogate, list[Surrogate]]:
+        """The surrogate, fitted to everything told, and one of each constraint."""
         if self._fitted is None or self._fitted[0] != len(self.points):
-            self._fitted = len(self.points), clone(self.surrogate).fit(*self._told())
-        return self._fitted[1]
+            rows, values = self._told()
+            slopes = [one for one, value in zip(self._gradients, self.values, strict=True) if math.isfinite(value)]
+            more = (self._sign * np.array(slopes),) if isinstance(self.surrogate, TakesGradients) else ()
+            limits = GaussianProcess(noise=0.0 if self.surrogate.exact else "learn")
+            self._fitted = (
+                len(self.points),
+                clone(self.surrogate).fit(rows, values, *more),
+                [clone(limits).fit(rows, one) for one in self._limits().T],
+            )
+        return self._fitted[1:]
+
+    def _limits(self) -> _FLOAT:
+        """Constraints of the evaluations that did not fail, shape (n, c)."""
+        found = [one for one, value in zip(self.constraints, self.values, strict=True) if math.isfinite(value)]
+        return np.array(found).reshape(len(found), -1) if found else np.zeros((0, 0))
+
+    def _keeps(self) -> NDArray[np.bool_]:
+        """Which evaluations that did not fail keep the constraints."""
+        told = self._limits()
+        if not told.shape[1] or self.surrogate.exact:
+            return np.asarray((told >= 0).all(axis=1))
+        rows = self._told()[0]
+        return np.logical_and.reduce([one.predict(rows) >= 0 for one in self._surrogates()[1]])
 
     def _finite(self) -> list[Point]:
         return [point for point, value in zip(self.points, self.values, strict=True) if math.isfinite(value)]
@@ -444,17 +522,34 @@ class Optimizer:
         worked = np.isfinite(self.values).astype(float)
         return None if worked.all() else (self.space.encode(self.points), worked)
 
-    def _recommended(self) -> tuple[int, float]:
+    def _recommended(self, *, observed: bool = False) -> tuple[int, float]:
+        """Which evaluation is best, by its value or by the mean of the goal there, and that number."""
         at = np.flatnonzero(np.isfinite(self.values))
         if not len(at):
             raise InvalidData("nothing was told yet that did not fail, so there is no point to recommend")
-        values = self._sign * np.array(self.values)[at]
-        if len(at) < max(2, self.initial):
-            i = int(values.argmax())
-            return int(at[i]), float(self._sign * values[i])
-        means = self._surrogate().predict(self.space.encode([self.points[i] for i in at]))
-        i = int(means.argmax())
-        return int(at[i]), float(self._sign * means[i])
+        few = len(at) < max(2, self.initial)
+        height = self._sign * np.array(self.values)[at]
+        if not observed and not (few and self._aim.plain) and len(at) >= 2:
+            height = self._means([self.points[i] for i in at])
+        limits = self._limits()
+        keeps = (limits >= 0).all(axis=1) if few else self._keeps()
+        if not keeps.any():
+            warnings.warn("no point told keeps the constraints; this is the one nearest to it", UserWarning, stacklevel=3)
+            spread = limits.std(axis=0) + 1e-12
+            i = int((limits / spread).min(axis=1).argmax())
+        else:
+            i = int(np.where(keeps, height, -np.inf).argmax())
+        return int(at[i]), float(self._sign * height[i])
+
+    def _means(self, points: list[Point]) -> _FLOAT:
+        """Means of the goal by the surrogate; larger is better."""
+        surrogate, rows = self._surrogates()[0], self.space.encode(points)
+        if self._aim.plain:
+            return np.asarray(surrogate.predict(rows))
+        copies = np.repeat(rows[:, None], len(self._aim.weights), axis=1)
+        copies[..., self._aim.columns] = self._aim.settings
+        means = surrogate.predict(copies.reshape(-1, rows.shape[1])).reshape(len(rows), -1)
+        return means @ self._aim.weights
 
 
 def minimize(target: Target | Callable[[Point], float], space: Space, budget: int | Budget, **settings: Any) -> Result:
@@ -497,13 +592,3 @@ def maximize(target: Target | Callable[[Point], float], space: Space, budget: in
 def _run(direction: str, target: Any, space: Space, budget: Any, settings: dict[str, Any]) -> Result:
     running = {name: settings.pop(name) for name in ("batch", "least_gain", "progress") if name in settings}
     return Optimizer(space, direction=direction, **settings).run(target, budget, **running)
-
-
-def _fidelity(measure: str, value: float, ends: Interval, n: int) -> Fidelity:
-    return Fidelity(
-        measure, value, ends.lower, ends.upper, 0.95, n, region="points proposed", how="points foretold", method=ends.method
-    )  # fmt: skip
-
-
-def _running_best(values: _FLOAT) -> _FLOAT:
-    return np.fmax.accumulate(values)

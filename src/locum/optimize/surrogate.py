@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["GaussianProcess", "Surrogate"]
 
 _FLOAT = NDArray[np.float64]
-KERNELS = ("matern52", "matern32", "rbf")
+KERNELS = ("matern52", "matern32", "matern12", "rbf", "power_exponential")
+MEANS = ("constant", "linear", "quadratic")
+HYPERPARAMETERS = ("map", "mle", "sampled")
 
 
 def need_botorch() -> None:
@@ -29,7 +32,7 @@ def need_botorch() -> None:
         need("botorch", "a surrogate of an objective", "optimize")
 
 
-class Surrogate(RegressorMixin, BaseEstimator):
+class Surrogate(RegressorMixin, BaseEstimator, ABC):
     """What stands in for an objective: fitted to a few evaluations, it gives a distribution for every other point.
 
     A final class makes a BoTorch model of rows in [0, 1]; everything else follows from it. BoTorch's acquisition functions work
@@ -39,6 +42,8 @@ class Surrogate(RegressorMixin, BaseEstimator):
     ----------
     model_ : botorch Model
         After `fit`; larger is better in its posterior if the values given were.
+    models_ : tuple of botorch Model
+        That one alone, or one a sample of the settings.
     n_features_in_ : int
     """
 
@@ -62,6 +67,9 @@ class Surrogate(RegressorMixin, BaseEstimator):
         MissingExtra
             BoTorch is not installed.
         """
+        return self._fit(U, y)
+
+    def _fit(self, U: ArrayLike, y: ArrayLike, *gradients: _FLOAT) -> Self:
         rows, values = np.asarray(U, dtype=float), np.asarray(y, dtype=float)
         if rows.ndim != 2 or values.shape != (len(rows),) or len(rows) < 2:
             raise InvalidData(f"expected two or more rows and one value each, got shapes {rows.shape} and {values.shape}")
@@ -69,11 +77,17 @@ class Surrogate(RegressorMixin, BaseEstimator):
             raise InvalidData("expected finite rows and values, got NaN or infinity; leave evaluations that failed out")
         need_botorch()
         self.n_features_in_ = rows.shape[1]
-        self.model_ = self._make(rows, values)
+        self.models_ = self._make(rows, values, *gradients)
+        self.model_ = self.models_[0]
         return self
 
     @abstractmethod
-    def _make(self, rows: _FLOAT, values: _FLOAT) -> Model: ...
+    def _make(self, rows: _FLOAT, values: _FLOAT, *gradients: _FLOAT) -> tuple[Model, ...]: ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether values are taken to be without noise."""
+        return False
 
     def predict(self, U: ArrayLike, return_std: bool = False) -> Any:
         """Mean of a new evaluation at some rows.
@@ -94,28 +108,49 @@ class Surrogate(RegressorMixin, BaseEstimator):
         if rows.ndim != 2 or rows.shape[1] != self.n_features_in_:
             raise InvalidData(f"expected rows of shape (m, {self.n_features_in_}), got {rows.shape}")
         with torch.no_grad():
-            found: Any = self.model_.posterior(torch.as_tensor(rows), observation_noise=return_std)
-            mean = found.mean.squeeze(-1).numpy()
+            found: Any = [one.posterior(torch.as_tensor(rows), observation_noise=return_std) for one in self.models_]
+            means = np.stack([one.mean.squeeze(-1).numpy() for one in found])
             if not return_std:
-                return mean
-            return mean, found.variance.squeeze(-1).clamp_min(0).sqrt().numpy()
+                return means.mean(axis=0)
+            spreads = np.stack([one.variance.squeeze(-1).clamp_min(0).numpy() for one in found])
+            return means.mean(axis=0), np.sqrt(spreads.mean(axis=0) + means.var(axis=0))
+
+
+def given_noise(noise: str | float) -> float | None:
+    """The variance given, or None where it is to be learnt."""
+    if noise != "learn" and (isinstance(noise, bool | str) or not 0 <= float(noise) < np.inf):
+        raise InvalidData(f'expected noise= to be "learn" or a variance of 0 or more, got {noise!r}')
+    return None if noise == "learn" else float(noise)
 
 
 @final
 class GaussianProcess(Surrogate):
-    """A Gaussian process with a length for each column, whose settings are the likeliest under priors.
+    """A Gaussian process with a length for each column.
 
     Parameters
     ----------
-    kernel : {"matern52", "matern32", "rbf"}, default="matern52"
+    kernel : {"matern52", "matern32", "matern12", "rbf", "power_exponential"}, default="matern52"
+        The last is exp(-Σ |x - x'|^p) in scaled distances, with p between 1 and 2 learnt; "rbf" is p = 2.
     noise : "learn" or float, default="learn"
         Variance of the noise of an evaluation, in the unit of the values squared; 0 for an objective without any.
+    mean : {"constant", "linear", "quadratic"} or callable, default="constant"
+        Features whose weighted sum is the mean far from data. A callable takes a tensor of rows of shape (..., width) and gives
+        one of shape (..., k).
+    hyperparameters : {"map", "mle", "sampled"}, default="map"
+        The likeliest settings under priors, the likeliest without any, or some drawn from their posterior by slice sampling.
+        With "sampled" the loop averages acquisition functions over them, not predictions.
     random_state : int, default=0
+
+    Attributes
+    ----------
+    models_ : tuple of botorch Model
+        One a sample of the settings.
 
     Notes
     -----
-    Cost: O(n³) for each step of the fit, some tens of them. Lengths have the priors of Hvarfner, Hellsten and Nardi, arXiv
-    2402.02229, which grow with the square root of the number of columns. Through BoTorch, arXiv 1910.06403.
+    Cost: O(n³) for each step of the fit, some tens of them; "sampled" takes some 150 steps a setting.
+    Lengths have the priors of Hvarfner, Hellsten and Nardi, arXiv 2402.02229, which grow with the square root of the number of
+    columns. "mle" shrinks lengths to nothing where there are few points. Through BoTorch, arXiv 1910.06403.
 
     Examples
     --------
@@ -127,20 +162,37 @@ class GaussianProcess(Surrogate):
     True
     """
 
-    def __init__(self, kernel: str = "matern52", noise: str | float = "learn", random_state: int = 0) -> None:
+    def __init__(
+        self,
+        kernel: str = "matern52",
+        noise: str | float = "learn",
+        mean: str | Callable[[Any], Any] = "constant",
+        hyperparameters: str = "map",
+        random_state: int = 0,
+    ) -> None:
         self.kernel = kernel
         self.noise = noise
+        self.mean = mean
+        self.hyperparameters = hyperparameters
         self.random_state = random_state
 
-    def _make(self, rows: _FLOAT, values: _FLOAT) -> Model:
-        from locum.nets import seeded
-        from locum.optimize._gaussian_process import fitted
+    @property
+    def exact(self) -> bool:
+        return self.noise == 0
 
-        if self.kernel not in KERNELS:
-            raise InvalidData(f"expected kernel= to be one of {', '.join(KERNELS)}, got {self.kernel!r}")
-        noise = self.noise
-        if noise != "learn" and (isinstance(noise, bool | str) or not 0 <= float(noise) < np.inf):
-            raise InvalidData(f'expected noise= to be "learn" or a variance of 0 or more, got {noise!r}')
+    def _make(self, rows: _FLOAT, values: _FLOAT, *gradients: _FLOAT) -> tuple[Model, ...]:
+        from locum.nets import seeded
+        from locum.optimize._gaussian_process import fitted, sampled
+
+        for name, known in (("kernel", KERNELS), ("hyperparameters", HYPERPARAMETERS)):
+            if getattr(self, name) not in known:
+                raise InvalidData(f"expected {name}= to be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if not callable(self.mean) and self.mean not in MEANS:
+            raise InvalidData(f"expected mean= to be one of {', '.join(MEANS)}, or a callable, got {self.mean!r}")
+        noise = given_noise(self.noise)
         require_whole(0, random_state=self.random_state)
         with seeded(self.random_state):
-            return fitted(rows, values, self.kernel, None if noise == "learn" else float(noise))
+            model = fitted(rows, values, self.kernel, noise, self.mean, priors=self.hyperparameters != "mle")
+        if self.hyperparameters != "sampled":
+            return (model,)
+        return sampled(model, np.random.default_rng(self.random_state))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from locum.plots._attribution import plot_attribution
 from locum.plots._circuit import plot_circuit, plot_heads, plot_tokens
+from locum.plots._counterfactual_strip import plot_counterfactuals, plot_style_strip
 from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
 from locum.plots._hd_blackbox import plot_faithfulness
 from locum.plots._pruning import plot_pruned_layers, plot_pruning
 from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
+from locum.plots._regret import plot_regret, plot_slice
 from locum.plots._shapes import plot_shapes
 
 __all__ = [
@@ -25,4 +27,8 @@ __all__ = [
     "plot_tokens",
     "plot_pruning",
     "plot_pruned_layers",
+    "plot_style_strip",
+    "plot_counterfactuals",
+    "plot_regret",
+    "plot_slice",
 ]

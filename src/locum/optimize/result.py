@@ -1,0 +1,144 @@
+"""What a run found, and how far its surrogate was right about the points that it proposed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from locum.core.bounds import Interval, binomial, bootstrap
+from locum.core.fidelity import Fidelity
+from locum.optimize.space import Point
+
+__all__ = ["Foretold", "Result", "fidelity_of"]
+
+_FLOAT = NDArray[np.float64]
+_LEVEL = 0.9
+_FEWEST = 10  # points foretold, below which an interval of their fidelity says nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run found.
+
+    Parameters
+    ----------
+    best : Point
+        The point recommended: among those evaluated, the one with the best mean by the surrogate.
+    value : float
+        What it gave; for a goal other than the objective itself, the mean of the goal there.
+    mean : float
+        Its mean by the surrogate, which is what to expect of it again; the value where there is no surrogate yet.
+    direction : {"minimize", "maximize"}
+    points : tuple of Point
+        All evaluations, in order.
+    values : ndarray of shape (n,)
+        NaN for those that failed.
+    fidelity : tuple of Fidelity
+        How far the surrogate was right about the points it proposed, each foretold before it was evaluated.
+    stopped : str
+        Why it ended.
+    account : str, default=""
+        What was paid.
+    """
+
+    best: Point
+    value: float
+    mean: float
+    direction: str
+    points: tuple[Point, ...]
+    values: _FLOAT
+    fidelity: tuple[Fidelity, ...]
+    stopped: str
+    account: str = ""
+
+    @property
+    def trace(self) -> _FLOAT:
+        """Best value so far after each evaluation, shape (n,); NaN before the first that did not fail."""
+        sign = -1.0 if self.direction == "minimize" else 1.0
+        return sign * _running_best(sign * self.values)
+
+    def text(self) -> str:
+        """The result in words."""
+        failed = int(np.isnan(self.values).sum())
+        cells = [f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.best.items()]
+        lines = [
+            f"{self.value:.6g} at {', '.join(cells)}",
+            f"{len(self.values)} evaluations{f', {failed} of them failed' if failed else ''}; {self.stopped}",
+        ]
+        lines += [str(one) for one in self.fidelity] or ["fidelity not measured: too few points were proposed by the surrogate"]
+        return "\n".join([*lines, *([self.account] if self.account else [])])
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "best": self.best,
+            "value": self.value,
+            "mean": self.mean,
+            "direction": self.direction,
+            "points": list(self.points),
+            "values": [None if math.isnan(one) else one for one in self.values.tolist()],
+            "fidelity": [one.to_dict() for one in self.fidelity],
+            "stopped": self.stopped,
+            "account": self.account,
+        }
+
+
+@dataclass
+class Foretold:
+    """A point proposed, what the surrogate said of it, and what the constant did.
+
+    Parameters
+    ----------
+    mean, sd : float
+        By the surrogate; larger is better.
+    plain_mean, plain_sd : float
+        Of all values so far.
+    value : float, default=nan
+        What it gave.
+    """
+
+    mean: float
+    sd: float
+    plain_mean: float
+    plain_sd: float
+    value: float = math.nan
+
+
+def fidelity_of(foretold: Iterable[Foretold], random_state: int) -> tuple[Fidelity, ...]:
+    """Coverage of intervals, and log score above that of one normal distribution for all points; empty with too few points.
+
+    Parameters
+    ----------
+    foretold : iterable of Foretold
+    random_state : int
+        Of the bootstrap.
+    """
+    told = [one for one in foretold if math.isfinite(one.value)]
+    if len(told) < _FEWEST:
+        return ()
+    y, mean, sd, plain, spread = np.array([[o.value, o.mean, o.sd, o.plain_mean, o.plain_sd] for o in told]).T
+    inside = np.abs(y - mean) <= stats.norm.isf((1 - _LEVEL) / 2) * sd
+    ends = binomial(float(inside.sum()), len(y))
+    cover = _fidelity(f"coverage of {_LEVEL:.0%} intervals", float(inside.mean()), ends, len(y))
+    gain = stats.norm.logpdf(y, mean, sd) - stats.norm.logpdf(y, plain, spread)
+    around = bootstrap(gain[:, None], lambda means: means[..., 0], random_state=random_state)
+    return cover, _fidelity("log score above one normal for all", float(gain.mean()), around, len(y))
+
+
+def _fidelity(measure: str, value: float, ends: Interval, n: int) -> Fidelity:
+    return Fidelity(
+        measure, value, ends.lower, ends.upper, 0.95, n, region="points proposed", how="points foretold", method=ends.method
+    )  # fmt: skip
+
+
+def _running_best(values: _FLOAT) -> _FLOAT:
+    return np.fmax.accumulate(values)
