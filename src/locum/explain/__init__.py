@@ -59,6 +59,15 @@ from locum.explain.saliency import (
 from locum.explain.shapley import ShapleyExplainer
 from locum.explain.simulatability import SimulationTest
 from locum.explain.sparse_linear import SparseLinearClassifier, SparseLinearRegressor
+from locum.explain.timex import (
+    AttentionMasking,
+    TimeXExplainer,
+    TimeXExplanation,
+    TimeXFidelity,
+    TimeXVariant,
+    pad_series,
+    series_reference,
+)
 from locum.explain.tree import TreeClassifier, TreeRegressor
 from locum.explain.units import KeepCurve, keep_curve
 
@@ -124,6 +133,13 @@ __all__ = [
     "GradientCriterion",
     "WeightCriterion",
     "RandomCriterion",
+    "TimeXExplainer",
+    "TimeXExplanation",
+    "TimeXFidelity",
+    "TimeXVariant",
+    "AttentionMasking",
+    "series_reference",
+    "pad_series",
     "StyleExplainer",
     "StyleAttributes",
     "StyleAttribute",

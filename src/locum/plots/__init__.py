@@ -11,6 +11,7 @@ from locum.plots._hd_blackbox import plot_faithfulness
 from locum.plots._pruning import plot_pruned_layers, plot_pruning
 from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
 from locum.plots._regret import plot_regret, plot_slice
+from locum.plots._series import plot_landmarks, plot_series
 from locum.plots._shapes import plot_shapes
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "plot_pruned_layers",
     "plot_style_strip",
     "plot_counterfactuals",
+    "plot_series",
+    "plot_landmarks",
     "plot_regret",
     "plot_slice",
 ]

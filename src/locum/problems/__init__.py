@@ -9,6 +9,7 @@ from locum.problems.otl_circuit import otl_circuit
 from locum.problems.piston import piston
 from locum.problems.planted_additive import planted_additive
 from locum.problems.planted_rules import planted_rules
+from locum.problems.planted_series import PlantedSeries, SeriesSample, freq_shapes, low_var, seq_comb_mv, seq_comb_uv
 from locum.problems.planted_sparse_linear import planted_sparse_linear
 from locum.problems.planted_tree import planted_tree
 from locum.problems.wing_weight import wing_weight
@@ -19,6 +20,12 @@ __all__ = [
     "planted_tree",
     "planted_additive",
     "planted_sparse_linear",
+    "PlantedSeries",
+    "SeriesSample",
+    "freq_shapes",
+    "seq_comb_uv",
+    "seq_comb_mv",
+    "low_var",
     "Formula",
     "borehole",
     "otl_circuit",
