@@ -12,16 +12,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from locum.core._resampling import counts, gradient, studentised
 from locum.core.errors import InvalidData
 
-__all__ = ["Interval", "binomial", "bounded_mean", "survey_proportion", "bootstrap", "linearised", "unit_sums", "check_sample"]
+__all__ = [
+    "Interval", "binomial", "bounded_mean", "survey_proportion", "bootstrap", "bootstrap_mean", "linearised", "unit_sums",
+    "check_sample",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -327,7 +330,7 @@ def bootstrap(
     scale = residual.std(axis=0) / mass.mean()
     with np.errstate(all="ignore"):  # what is undefined is counted below
         centre = float(statistic(mean))
-        error, freedom = _student(residual @ _gradient(statistic, mean[None], scale)[0], mass)
+        error, freedom = _student(residual @ gradient(statistic, mean[None], scale)[0], mass)
     if not (np.isfinite(centre) and np.isfinite(error)):
         raise InvalidData(f"expected a statistic that is defined on these rows, got {centre!r} with error {error!r}")
     if error <= 1e-12 * (1.0 + abs(centre)):  # no spread but rounding, of which no ratio makes sense
@@ -337,7 +340,7 @@ def bootstrap(
     if len(mass) < MIN_UNITS:
         found = Interval(centre + quantile * error, centre - quantile * error, level, "linearised")
     else:
-        t = _studentised(statistic, centre, mean, residual, mass, scale, _counts(seed, int(resamples), len(mass)))
+        t = studentised(statistic, centre, mean, residual, mass, scale, counts(seed, int(resamples), len(mass)))
         shown = max(tail, TAIL_POINTS / len(t))
         stretch = quantile / float(special.stdtrit(len(mass) - 1, shown))
         below, above = t[int(np.floor(shown * len(t)))], t[int(np.ceil((1.0 - shown) * len(t))) - 1]
@@ -347,6 +350,29 @@ def bootstrap(
     if not (np.isfinite(found.lower) and np.isfinite(found.upper)):
         raise InvalidData(f"{len(mass)} units are too few for an interval at level {level:g}: ask for more rows or groups")
     return found.including(centre)
+
+
+def bootstrap_mean(
+    values: ArrayLike, level: float = 0.95, *, groups: ArrayLike | None = None, random_state: Any = 0
+) -> Interval:
+    """The studentised bootstrap interval of a mean, which holds the mean itself.
+
+    Parameters
+    ----------
+    values : array-like of shape (n,)
+    level : float, default=0.95
+    groups : array-like of shape (n,), optional
+        Whole groups are resampled.
+    random_state : int, Generator or None, default=0
+
+    Raises
+    ------
+    InvalidData
+        As `bootstrap`, whose cost it has.
+    """
+    found = np.asarray(values, dtype=float)
+    ends = bootstrap(found[:, None], lambda means: means[..., 0], level, groups=groups, random_state=random_state)
+    return ends.including(float(found.mean()))
 
 
 def linearised(
@@ -549,50 +575,3 @@ def _betting(x: Array, share: Array, alpha: float) -> tuple[float, float]:
         wealth = np.log1p(np.minimum(bet, BET_CAP / m) * share * (sides - m)).cumsum(axis=1).max(axis=1)
         low, high = np.where(wealth >= target, m[:, 0], low), np.where(wealth >= target, high, m[:, 0])
     return float(low[0]), float(1.0 - low[1])
-
-
-@lru_cache(maxsize=2)
-def _counts(seed: int, resamples: int, units: int) -> Array:
-    """How often each unit is drawn in each resample, shape (resamples, units)."""
-    drawn = np.random.default_rng(seed).integers(units, size=(resamples, units))
-    drawn += np.arange(resamples)[:, None] * units
-    counts = np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(float)
-    counts.flags.writeable = False
-    return counts
-
-
-def _studentised(
-    statistic: Callable[[Array], Array], centre: float, mean: Array, residual: Array, mass: Array, scale: Array, counts: Array
-) -> Array:
-    """Sorted ``(statistic* - statistic) / error*``, one for each resample on which the statistic is defined.
-
-    `residual` holds unit sums about the overall mean; the error is the delta method's, at the resample's own means.
-    """
-    units = len(mass)
-    terms = np.column_stack([residual, mass])
-    # Sums of squared influences are a quadratic form in sums of products: no table of (resamples, units) beside the counts.
-    i, j = np.triu_indices(terms.shape[1])
-    drawn = counts @ np.column_stack([terms, terms[:, i] * terms[:, j]])
-    sums, products = drawn[:, : terms.shape[1]], drawn[:, terms.shape[1] :]
-    shift, total = sums[:, :-1] / sums[:, -1:], sums[:, -1]
-    with np.errstate(all="ignore"):
-        slopes = _gradient(statistic, mean + shift, scale)
-        reach = np.column_stack([slopes, -(slopes * shift).sum(axis=1)])
-        squares = (products * reach[:, i] * reach[:, j] * np.where(i == j, 1.0, 2.0)).sum(axis=1)
-        errors = np.sqrt(units / (units - 1) * np.maximum(squares, 0.0)) / total
-        away = statistic(mean + shift) - centre
-        t = np.where((away == 0.0) & (errors == 0.0), 0.0, away / errors)
-    t = np.sort(t[~np.isnan(t)])
-    if len(t) < len(counts) / 2:
-        raise InvalidData("the statistic is undefined on most resamples: it rests on too few rows, ask for more")
-    return t
-
-
-def _gradient(statistic: Callable[[Array], Array], means: Array, scale: Array) -> Array:
-    """Central differences of the statistic at each line of means, shape of means."""
-    slopes = np.zeros_like(means)
-    for j in np.flatnonzero(scale > 0):
-        step = np.zeros(means.shape[1])
-        step[j] = 1e-4 * scale[j]
-        slopes[:, j] = (statistic(means + step) - statistic(means - step)) / (2.0 * step[j])
-    return slopes

@@ -6,6 +6,7 @@ Every class is also a ``ValueError`` or a ``RuntimeError``, so code that knows n
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "OutsideRegion",
     "UnsupportedModule",
     "need",
+    "require_one_of",
     "require_whole",
 ]
 
@@ -123,6 +125,19 @@ def need(module: str, what: str, extra: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingExtra(f"{what} needs {package}; install it with: pip install 'locum[{extra}]'") from error
+
+
+def require_one_of(known: Collection[str], **given: Any) -> None:
+    """Refuse settings that are none of the names known.
+
+    Raises
+    ------
+    InvalidData
+        Names the first that is not.
+    """
+    for name, value in given.items():
+        if value not in known:
+            raise InvalidData(f"expected {name}= to be one of {', '.join(known)}, got {value!r}")
 
 
 def require_whole(least: int, **given: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from locum.core.errors import InvalidData, require_whole
+from locum.core.errors import InvalidData, require_one_of, require_whole
 from locum.explain._cd_records import KINDS, Mean, Node, Round, Score, by_length
 
 if TYPE_CHECKING:
@@ -196,10 +196,8 @@ class CircuitSearch(BaseEstimator):
         require_whole(1, per_round=self.per_round)
         if self.rounds != "auto":
             require_whole(1, rounds=self.rounds)
-        if self.level not in _LEVELS:
-            raise InvalidData(f"expected level= to be one of {', '.join(_LEVELS)}, got {self.level!r}")
-        if self.kind not in KINDS:
-            raise InvalidData(f"expected kind= to be one of {', '.join(KINDS)}, got {self.kind!r}")
+        require_one_of(_LEVELS, level=self.level)
+        require_one_of(KINDS, kind=self.kind)
         if self.percentile is not None and not 0 <= self.percentile < 100:
             raise InvalidData(f"expected percentile= from 0 to below 100, or None, got {self.percentile!r}")
         if self.level == "heads@pos" and len(by_length(input_ids)) > 1:

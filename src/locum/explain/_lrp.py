@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from locum.core.errors import InvalidData, UnsupportedModule, need, require_whole
+from locum.core.errors import InvalidData, UnsupportedModule, need, require_one_of, require_whole
 from locum.explain._propagation import Conservation, RuleTable
 from locum.explain.attribution import Attribution, Axis
 
@@ -240,8 +240,7 @@ class Propagation:
     """
 
     def __init__(self, model: Any, rule: str = "zplus") -> None:
-        if rule not in _TABLES:
-            raise InvalidData(f"expected rule= to be one of {', '.join(_TABLES)}, got {rule!r}")
+        require_one_of(_TABLES, rule=rule)
         self._modules, self._calls = _TABLES[rule]
         self.graph = self._traced(checked_module(model))
         self.nodes = list(self.graph.nodes)
@@ -438,8 +437,7 @@ def _label(node: Any) -> str:
 
 def _started(logits: Any, y: Any, start: str) -> Any:
     torch = _torch()
-    if start not in STARTS:
-        raise InvalidData(f"expected start= to be one of {', '.join(STARTS)}, got {start!r}")
+    require_one_of(STARTS, start=start)
     if logits.ndim != 2:
         raise InvalidData(f"expected a network that answers logits of shape (n, classes), got shape {tuple(logits.shape)}")
     rows, first = torch.arange(len(y), device=y.device), torch.zeros_like(logits)

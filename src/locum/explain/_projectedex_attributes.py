@@ -215,8 +215,7 @@ def _swept(painter: Painter, styles: Tensor, ends: Tensor, search: Search) -> tu
 def _effect(each: _FLOAT, candidates: int, search: Search) -> Fidelity:
     """Its mean, with an interval that allows for having picked it among all coordinates."""
     level = 1 - 0.05 / candidates
-    ends = bounds.bootstrap(each[:, None], lambda means: means[..., 0], level, random_state=search.random_state)
-    ends = ends.including(float(each.mean()))
+    ends = bounds.bootstrap_mean(each, level, random_state=search.random_state)
     return Fidelity(
         "effect", float(each.mean()), ends.lower, ends.upper, 0.95, len(each), "images that chose it", "images", ends.method,
         candidates,

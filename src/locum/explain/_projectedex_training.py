@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from locum.explain._projectedex_networks import (
 )
 from locum.explain._projectedex_networks import Mapping as StyleMapping
 from locum.nets import TrainingFailed, seeded
+from locum.nets.checkpoint import draw_on, drawn, read_checkpoint, write_whole
 
 __all__ = ["Frozen", "Networks", "Plan", "Shape", "train_style"]
 
@@ -356,7 +356,7 @@ class _Checkpoint:
         self._settings |= {"layout of the networks": zlib.crc32(layout.encode())}
 
     def write(self) -> None:
-        loop, device = self._loop, self._loop.device
+        loop = self._loop
         record = {
             "format": _FORMAT,
             "settings": self._settings,
@@ -366,26 +366,13 @@ class _Checkpoint:
             "step": loop.step,
             "mean_path": loop.mean_path,
             "history": loop.history,
-            "drawn": torch.get_rng_state(),
-            "drawn_on_device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
-        beside = self.path.with_name(self.path.name + ".part")
-        torch.save(record, beside)
-        os.replace(beside, self.path)  # whole or not at all, also where the process is killed
+        write_whole(self.path, record | drawn(loop.device))
 
     def read(self) -> None:
         loop, path = self._loop, self.path
-        try:
-            found = torch.load(path, map_location=loop.device, weights_only=True)
-        except Exception as error:
-            raise FormatError(f"{path} is no checkpoint ({error}); give another folder, or resume=False") from error
-        if not isinstance(found, Mapping) or found.get("format") != _FORMAT:
-            raise FormatError(f"{path} is no checkpoint of format {_FORMAT}; give another folder, or resume=False")
-        wrong = [name for name, value in self._settings.items() if found["settings"].get(name) != value]
-        if wrong:
-            theirs = ", ".join(f"{name}={found['settings'].get(name)}" for name in wrong)
-            ours = ", ".join(f"{name}={self._settings[name]}" for name in wrong)
-            raise FormatError(f"{path} is of a training with {theirs}, not {ours}; give another folder, or resume=False")
+        advice = "give another folder, or resume=False"
+        found = read_checkpoint(path, self._settings, version=_FORMAT, device=loop.device, advice=advice)
         if found["step"] > loop.plan.steps:
             done = found["step"]
             raise FormatError(f"{path} is of {done} steps, more than steps={loop.plan.steps}; ask for more, or resume=False")
@@ -393,6 +380,4 @@ class _Checkpoint:
         loop.painting.load_state_dict(found["painting"])
         loop.judging.load_state_dict(found["judging"])
         loop.step, loop.mean_path, loop.history = found["step"], found["mean_path"], found["history"]
-        torch.set_rng_state(found["drawn"].cpu())
-        if found["drawn_on_device"] is not None:
-            torch.cuda.set_rng_state(found["drawn_on_device"].cpu(), loop.device)
+        draw_on(found, loop.device)

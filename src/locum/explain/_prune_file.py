@@ -13,6 +13,7 @@ import numpy as np
 from locum.core.errors import FormatError, need
 from locum.explain._lrp import checked_module
 from locum.explain._prune_groups import Structure
+from locum.nets.checkpoint import write_whole
 
 __all__ = ["read_pruned", "write_pruned"]
 
@@ -26,7 +27,7 @@ def _torch() -> Any:
 def write_pruned(path: str | os.PathLike[str], model: Any, **structure: Any) -> None:
     """Weights as tensors, `structure` as JSON."""
     state = {name: value.cpu() for name, value in model.state_dict().items()}
-    _torch().save({"structure": json.dumps({"format": _FORMAT, **structure}), "state": state}, Path(path))
+    write_whole(path, {"structure": json.dumps({"format": _FORMAT, **structure}), "state": state})
 
 
 def read_pruned(path: str | os.PathLike[str], model: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from locum.core.errors import FormatError, InvalidData
 from locum.explain import _timex_training as training
 from locum.explain._timex_variant import TimeXVariant
 from locum.nets import History, Reference
+from locum.nets.checkpoint import write_whole
 
 __all__ = ["Kept", "read", "rebuilt", "write"]
 
@@ -41,9 +41,7 @@ def write(path: str | os.PathLike[str], kept: Kept) -> None:
     record["variant"] = None if kept.variant is None else asdict(kept.variant)
     record |= {"hiding": list(kept.hiding), "history": asdict(kept.history)}
     record |= {name: torch.as_tensor(getattr(kept, name)) for name in ("X", "times", "held", "embedding")}
-    beside = Path(path).with_name(Path(path).name + ".part")
-    torch.save(record, beside)
-    os.replace(beside, path)
+    write_whole(path, record)
 
 
 def read(path: str | os.PathLike[str]) -> Kept:

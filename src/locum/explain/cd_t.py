@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core.bounds import Interval, bootstrap
-from locum.core.errors import InvalidData, LocumError, need, require_whole
+from locum.core.bounds import Interval, bootstrap, bootstrap_mean
+from locum.core.errors import InvalidData, LocumError, need, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
 from locum.explain._cd_records import (
     KINDS,
@@ -143,8 +143,7 @@ class ContextualDecomposition:
         from locum.explain._cd_rules import Rules
 
         require_whole(1, batch=batch)
-        if attention not in _ATTENTION:
-            raise InvalidData(f"expected attention= to be one of {', '.join(_ATTENTION)}, got {attention!r}")
+        require_one_of(_ATTENTION, attention=attention)
         net = network(model, adapter, Rules(attention, symmetric, cleanup), head)
         model.to(device)
         if head is not None:
@@ -264,8 +263,7 @@ class ContextualDecomposition:
         return Relevance(tuple(sets), _normalised(values, normalise, sets, full), full, words)
 
     def _targets(self, target: Any, length: int | None, measure: str) -> tuple[Node, ...]:
-        if measure not in _MEASURES:
-            raise InvalidData(f"expected measure= to be one of {', '.join(_MEASURES)}, got {measure!r}")
+        require_one_of(_MEASURES, measure=measure)
         if isinstance(target, str):
             if target != "logits":
                 raise InvalidData(f"expected target= to be 'logits' or nodes, got {target!r}")
@@ -585,7 +583,7 @@ def _ratio(part: _FLOAT, whole: _FLOAT, level: float, random_state: int) -> Inte
 
 def _check_gap(full: _FLOAT, empty: _FLOAT, level: float, random_state: int) -> None:
     gap = full - empty
-    ends = bootstrap(gap[:, None], lambda means: means[..., 0], level, random_state=random_state)
+    ends = bootstrap_mean(gap, level, random_state=random_state)
     if ends.lower <= 0 <= ends.upper:
         raise InvalidData(
             f"with all heads the task scores {gap.mean():.3g} [{ends.lower:.3g}, {ends.upper:.3g}] more than with none, which "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.errors import InvalidData, NotFresh, need, require_whole
+from locum.core.errors import InvalidData, NotFresh, need, require_one_of, require_whole
 from locum.core.measures import Agreement, KLDivergence
 from locum.explain._lrp import STARTS, LRPExplainer, Propagation, checked_module
 from locum.explain._propagation import Conservation
@@ -129,8 +129,7 @@ class LRPCriterion(Criterion):
         self.layer_norm = layer_norm
 
     def _totals(self, model: Any, batches: list[tuple[Any, Any]]) -> Scores:
-        if self.start not in STARTS:
-            raise InvalidData(f"expected start= to be one of {', '.join(STARTS)}, got {self.start!r}")
+        require_one_of(STARTS, start=self.start)
         propagate = Propagation(model, self.rule)
         n = sum(len(y) for _, y in batches)
         totals: Scores = {}

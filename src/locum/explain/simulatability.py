@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from locum.core.domain import Domain
-from locum.core.errors import InvalidData, require_whole
+from locum.core.errors import InvalidData, require_one_of, require_whole
 from locum.core.target import Target
 from locum.explain._simulation_analysis import Reference, Response, SimulationChange, SimulationRun
 from locum.explain._simulation_conditions import (
@@ -516,8 +516,7 @@ class SimulationTest:
 
 # ---------------------------------------------------------------------- building
 def _check(kind: str, n_learn: int, n_test: int, random_state: int) -> None:
-    if kind not in _KINDS:
-        raise InvalidData(f"expected kind= to be one of {', '.join(_KINDS)}, got {kind!r}")
+    require_one_of(_KINDS, kind=kind)
     require_whole(4, n_learn=n_learn, n_test=n_test)
     require_whole(0, random_state=random_state)
     step = 4 if kind == "forward" else 8

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from locum.core.bounds import bootstrap
+from locum.core.bounds import bootstrap_mean
 from locum.core.errors import InvalidData, require_whole
 from locum.core.fidelity import Fidelity
 
@@ -34,12 +34,10 @@ def mean_fidelity(
     greater_is_better : bool, default=True
     """
     found = np.asarray(values, dtype=float)
-    ends = bootstrap(found[:, None], lambda means: means[..., 0], level, random_state=random_state)
-    mean = float(found.mean())
-    ends = ends.including(mean)
+    ends = bootstrap_mean(found, level, random_state=random_state)
     return Fidelity(
         measure,
-        mean,
+        float(found.mean()),
         ends.lower,
         ends.upper,
         level,

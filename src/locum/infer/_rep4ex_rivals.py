@@ -10,7 +10,7 @@ from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPRegressor
 
-from locum.core.bounds import bootstrap
+from locum.core.bounds import bootstrap_mean
 from locum.core.fidelity import Fidelity
 
 __all__ = ["RIVALS", "against_rivals"]
@@ -50,7 +50,7 @@ def against_rivals(
     groups = units if units.max() + 1 < len(units) else None  # rows of one action err together
     found = {}
     for name, values in errors.items():
-        interval = bootstrap(values[:, None], lambda means: means[..., 0], level, groups=groups, random_state=random_state)
+        interval = bootstrap_mean(values, level, groups=groups, random_state=random_state)
         found[name] = Fidelity(
             "mean squared error" if name != "gain" else f"mean squared error less than that of {best}",
             float(values.mean()), interval.lower, interval.upper, level, len(values), region="the actions given",

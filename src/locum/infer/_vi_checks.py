@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from locum.core.bounds import bootstrap
+from locum.core.bounds import bootstrap_mean
 from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
 from locum.infer._vi_engine import Generative, Program, Run, current, running
@@ -209,10 +209,10 @@ def evidence_gap(
     """
     found = objective.evaluate(params, *inputs, particles=n, random_state=random_state)
     gaps = evidence - found.double().numpy().reshape(n, -1).mean(1)
-    interval = bootstrap(gaps[:, None], lambda means: means[..., 0], level, random_state=random_state)
+    interval = bootstrap_mean(gaps, level, random_state=random_state)
     return Fidelity(
         "log evidence less bound",
-        float(np.clip(gaps.mean(), interval.lower, interval.upper)),
+        float(gaps.mean()),
         interval.lower,
         interval.upper,
         level,

@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, require_one_of
 from locum.core.fidelity import Fidelity
 from locum.infer._rep4ex_control import ControlFunction
 from locum.infer._rep4ex_encoders import ConvolutionalAutoencoder, DenseAutoencoder, VariationalAutoencoder
@@ -353,8 +353,7 @@ class InterventionExtrapolator(BaseEstimator):
             raise InvalidData(f"expected lam= 'auto' or a number of 0 or more, got {lam!r}")
         if not (_is_number(self.learning_rate) and 0 < self.learning_rate < np.inf):
             raise InvalidData(f"expected learning_rate= to be a positive number, got {self.learning_rate!r}")
-        if self.kernel not in KERNELS:
-            raise InvalidData(f"expected kernel= to be one of {', '.join(KERNELS)}, got {self.kernel!r}")
+        require_one_of(KERNELS, kernel=self.kernel)
         known = (DenseAutoencoder, ConvolutionalAutoencoder, VariationalAutoencoder)
         if self.encoder is not None and not isinstance(self.encoder, known):
             raise InvalidData(f"expected encoder= to be one of {', '.join(k.__name__ for k in known)}, got {self.encoder!r}")

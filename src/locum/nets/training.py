@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from locum.core.errors import FormatError, InvalidData, LocumError, need, require_whole
+from locum.core.errors import InvalidData, LocumError, need, require_one_of, require_whole
+from locum.nets.checkpoint import draw_on, drawn, read_checkpoint, write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -288,7 +289,6 @@ class _Checkpoint:
         self.path, self._settings, self._device = path, dict(settings), device
 
     def write(self, run: _Run, state: _State) -> None:
-        torch = _torch()
         record = {
             "format": _FORMAT,
             "settings": self._settings,
@@ -301,26 +301,12 @@ class _Checkpoint:
             "best": state.best,
             "best_epoch": state.best_epoch,
             "order": state.order.get_state(),
-            "drawn": torch.get_rng_state(),
-            "drawn_on_device": torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None,
         }
-        beside = self.path.with_name(self.path.name + ".part")
-        torch.save(record, beside)
-        os.replace(beside, self.path)  # whole or not at all, also where the process is killed
+        write_whole(self.path, record | drawn(self._device))
 
     def read(self, run: _Run, state: _State) -> None:
-        torch = _torch()
-        try:
-            found = torch.load(self.path, map_location=self._device, weights_only=True)
-        except Exception as error:
-            raise FormatError(f"{self.path} is no checkpoint ({error}); give another path, or delete it") from error
-        if not isinstance(found, Mapping) or found.get("format") != _FORMAT:
-            raise FormatError(f"{self.path} is no checkpoint of format {_FORMAT}; give another path, or delete it")
-        wrong = [name for name, value in self._settings.items() if found["settings"].get(name) != value]
-        if wrong:
-            theirs = ", ".join(f"{name}={found['settings'].get(name)}" for name in wrong)
-            ours = ", ".join(f"{name}={self._settings[name]}" for name in wrong)
-            raise FormatError(f"{self.path} is of a training with {theirs}, not {ours}; give another path, or delete it")
+        advice = "give another path, or delete it"
+        found = read_checkpoint(self.path, self._settings, version=_FORMAT, device=self._device, advice=advice)
         run.module.load_state_dict(found["module"])
         run.optimizer.load_state_dict(found["optimizer"])
         if run.scheduler is not None:
@@ -329,9 +315,7 @@ class _Checkpoint:
         state.losses, state.validation = found["losses"], found["validation"]
         state.best, state.best_epoch = found["best"], found["best_epoch"]
         state.order.set_state(found["order"].cpu())
-        torch.set_rng_state(found["drawn"].cpu())
-        if found["drawn_on_device"] is not None:
-            torch.cuda.set_rng_state(found["drawn_on_device"].cpu(), self._device)
+        draw_on(found, self._device)
 
 
 # ---------------------------------------------------------------------- settings
@@ -339,8 +323,7 @@ def _check(tensors: Any, epochs: Any, batch_size: Any, patience: Any, validate: 
     require_whole(1, epochs=epochs, batch_size=batch_size, **({} if patience is None else {"patience": patience}))
     if patience is not None and validate is None:
         raise InvalidData("patience= counts epochs without a better validation, so it needs validate= as well")
-    if precision not in _PRECISIONS:
-        raise InvalidData(f"expected precision= to be one of {', '.join(_PRECISIONS)}, got {precision!r}")
+    require_one_of(_PRECISIONS, precision=precision)
     lengths = [len(tensor) for tensor in tensors]
     if not lengths or min(lengths) == 0 or len(set(lengths)) > 1:
         raise InvalidData(f"expected tensors of one length of at least 1, got {lengths or 'none'}")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from locum.core.errors import InvalidData, require_whole
+from locum.core.errors import InvalidData, require_one_of, require_whole
 from locum.optimize._sso_inner import SOLVERS, lower
 from locum.optimize._sso_steps import DIVERGENCES, RULES, SCHEDULES, SMOOTHNESS, Bound, Point, bound, smoothness
 from locum.optimize.sso import NonFiniteGradient, SurrogateStep
@@ -261,10 +261,9 @@ def _gap(model: Bound, loss: Callable[[Tensor], float], before: float) -> float:
 def check(settings: dict[str, Any]) -> None:
     """Refuse settings of `TargetSurrogate` that cannot be used."""
     require_whole(1, m=settings["m"], **({} if settings["horizon"] is None else {"horizon": settings["horizon"]}))
-    choices = {"inner": SOLVERS, "schedule": SCHEDULES, "divergence": DIVERGENCES}
-    for name, known in choices.items():
-        if settings[name] not in known:
-            raise InvalidData(f"expected {name}= to be one of {', '.join(known)}, got {settings[name]!r}")
+    require_one_of(SOLVERS, inner=settings["inner"])
+    require_one_of(SCHEDULES, schedule=settings["schedule"])
+    require_one_of(DIVERGENCES, divergence=settings["divergence"])
     for name in ("eta0", "inner_step"):
         if settings[name] is not None:
             _positive(name, settings[name])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, require_one_of
 from locum.optimize.space import Real, Space
 from locum.optimize.surrogate import Surrogate, given_noise, need_botorch
 
@@ -94,7 +94,7 @@ class GradientGaussianProcess(TakesGradients):
     def _make(self, rows: _FLOAT, values: _FLOAT, *gradients: _FLOAT) -> tuple[Model, ...]:
         from locum.optimize._gradient_process import fitted_with_gradients
 
-        _check_kernel(self.kernel)
+        require_one_of(KERNELS, kernel=self.kernel)
         return (fitted_with_gradients(rows, values, gradients[0], self.kernel, given_noise(self.noise)),)
 
 
@@ -113,7 +113,7 @@ def derivative_covariance(A: ArrayLike, X: ArrayLike, lengths: ArrayLike, kernel
     ndarray of shape (a * (1 + d), x * (1 + d))
         For each row its value, then its d slopes.
     """
-    _check_kernel(kernel)
+    require_one_of(KERNELS, kernel=kernel)
     one, two, scale = (np.asarray(part, dtype=float) for part in (A, X, lengths))
     if one.ndim != 2 or two.ndim != 2 or scale.shape != one.shape[1:] or two.shape[1:] != one.shape[1:]:
         raise InvalidData(f"expected rows and lengths of one width, got shapes {one.shape}, {two.shape} and {scale.shape}")
@@ -147,8 +147,3 @@ def unit_gradients(space: Space, points: Sequence[Mapping[str, Any]], gradients:
         assert isinstance(one, Real)
         out[:, j] *= math.log(one.high / one.low) * np.array([p[one.name] for p in points]) if one.log else one.high - one.low
     return out
-
-
-def _check_kernel(kernel: str) -> None:
-    if kernel not in KERNELS:
-        raise InvalidData(f"expected kernel= to be one of {', '.join(KERNELS)}, got {kernel!r}")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from locum.core.errors import BudgetExhausted, InvalidData, TargetError, require_whole
+from locum.core.errors import BudgetExhausted, InvalidData, TargetError, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.target import Budget, Target
 from locum.optimize.acquisition import Acquisition, ExpectedImprovement, Known, ValueOfInformation
@@ -99,8 +99,7 @@ class Optimizer:
     ) -> None:
         if not isinstance(space, Space):
             raise InvalidData(f"expected a Space, got {type(space).__name__}; Space.box([(low, high), ...]) makes one")
-        if direction not in _DIRECTIONS:
-            raise InvalidData(f"expected direction= to be one of {', '.join(_DIRECTIONS)}, got {direction!r}")
+        require_one_of(_DIRECTIONS, direction=direction)
         if surrogate is not None and not isinstance(surrogate, Surrogate):
             raise InvalidData(f"expected surrogate= to be a Surrogate, got {type(surrogate).__name__}")
         if goal is not None and not isinstance(goal, Goal):
@@ -241,8 +240,7 @@ class Optimizer:
         InvalidData
             Nothing was told yet that did not fail, or no value shows the goal.
         """
-        if rule not in _RECOMMENDATIONS:
-            raise InvalidData(f"expected rule= to be one of {', '.join(_RECOMMENDATIONS)}, got {rule!r}")
+        require_one_of(_RECOMMENDATIONS, rule=rule)
         if rule == "best_observed" and not self._aim.plain:
             raise InvalidData(f'no evaluation shows {type(self.goal).__name__}; recommend "best_mean_evaluated" or "best_mean"')
         at = self._recommended(observed=rule == "best_observed")[0]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from locum.core.bounds import Interval, binomial, bootstrap
+from locum.core.bounds import Interval, binomial, bootstrap_mean
 from locum.core.fidelity import Fidelity
 from locum.optimize.space import Point
 
@@ -130,7 +130,7 @@ def fidelity_of(foretold: Iterable[Foretold], random_state: int) -> tuple[Fideli
     ends = binomial(float(inside.sum()), len(y))
     cover = _fidelity(f"coverage of {_LEVEL:.0%} intervals", float(inside.mean()), ends, len(y))
     gain = stats.norm.logpdf(y, mean, sd) - stats.norm.logpdf(y, plain, spread)
-    around = bootstrap(gain[:, None], lambda means: means[..., 0], random_state=random_state)
+    around = bootstrap_mean(gain, random_state=random_state)
     return cover, _fidelity("log score above one normal for all", float(gain.mean()), around, len(y))
 
 

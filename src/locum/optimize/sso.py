@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.errors import BudgetExhausted, InvalidData, LocumError, need, require_whole
+from locum.core.errors import BudgetExhausted, InvalidData, LocumError, need, require_one_of, require_whole
 from locum.core.target import Target
 
 if TYPE_CHECKING:
@@ -231,8 +231,7 @@ class SurrogateDistiller(RegressorMixin, BaseEstimator):
         need("torch", "distilling", "nets")
         require_whole(1, batch_size=self.batch_size, epochs=self.epochs)
         require_whole(0, random_state=self.random_state)
-        if self.loss not in _LOSSES:
-            raise InvalidData(f"expected loss= to be one of {', '.join(_LOSSES)}, got {self.loss!r}")
+        require_one_of(_LOSSES, loss=self.loss)
         rows = _numbers(X)
         if (self.teacher is None) == (y is None):
             raise InvalidData(f"expected either a teacher or its answers y, got {'neither' if y is None else 'both'}")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.errors import InvalidData, need, require_whole
+from locum.core.errors import InvalidData, need, require_one_of, require_whole
 
 if TYPE_CHECKING:
     from botorch.models.model import Model
@@ -184,9 +184,8 @@ class GaussianProcess(Surrogate):
         from locum.nets import seeded
         from locum.optimize._gaussian_process import fitted, sampled
 
-        for name, known in (("kernel", KERNELS), ("hyperparameters", HYPERPARAMETERS)):
-            if getattr(self, name) not in known:
-                raise InvalidData(f"expected {name}= to be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        require_one_of(KERNELS, kernel=self.kernel)
+        require_one_of(HYPERPARAMETERS, hyperparameters=self.hyperparameters)
         if not callable(self.mean) and self.mean not in MEANS:
             raise InvalidData(f"expected mean= to be one of {', '.join(MEANS)}, or a callable, got {self.mean!r}")
         noise = given_noise(self.noise)

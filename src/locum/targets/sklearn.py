@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from locum.core.errors import InvalidData, MissingExtra
+from locum.core.errors import InvalidData, MissingExtra, require_one_of
 from locum.core.target import Target
 
 __all__ = ["from_sklearn", "load_model"]
@@ -40,8 +40,7 @@ def from_sklearn(model: Any, *, method: str = "predict", **settings: Any) -> Tar
     >>> from_sklearn(model).query([[-3.0], [4.0]])
     array(['no', 'yes'], dtype='<U3')
     """
-    if method not in _METHODS:
-        raise InvalidData(f"expected method= to be one of {', '.join(_METHODS)}, got {method!r}")
+    require_one_of(_METHODS, method=method)
     _check_fitted(model)
     try:
         answer = getattr(model, method)

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "render",
+    "part",
+    "typeset",
     "plain",
     "script_data",
-    "digest",
     "figure",
     "signed",
     "share",
@@ -47,20 +48,15 @@ _Percents = tuple[float, ...]
 
 def render(card: Card) -> str:
     """The page of a card."""
-    import jinja2
     from markupsafe import Markup
 
-    css, js, template = (resources.files(__name__).joinpath(f"card.{kind}").read_text() for kind in ("css", "js", "html.j2"))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {function.__name__: function for function in (duration, figure, percent, share, signed, spoken)}
     program = card.program
-    page = environment.from_string(template).render(
+    page = typeset(
+        *(part(__name__, f"card.{kind}") for kind in ("html.j2", "css", "js")),
+        filters={function.__name__: function for function in (duration, figure, percent, share, signed, spoken)},
         card=card,
         price=plain(card.price),
         made=plain(card.provenance),
-        css=Markup(css),
-        js=Markup(js),
-        hashes={"css": digest(css), "js": digest(js)},
         measures=[_measure(card, own) for own in card.fidelity],
         frontier=_frontier(card.frontier),
         reading=None if program is None else _reading(program, card.region.domain),
@@ -69,8 +65,25 @@ def render(card: Card) -> str:
         columns=_columns(card),
         data=Markup(script_data(_live(card))),
     )
-    # A lone half of a surrogate pair in a name cannot be written as UTF-8.
-    return page.strip().encode("utf-8", "replace").decode("utf-8") + "\n"
+    return page.strip() + "\n"
+
+
+def part(package: str, name: str) -> str:
+    """A file that a page is made of."""
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def typeset(template: str, css: str, js: str = "", *, filters: Mapping[str, Any] | None = None, **values: Any) -> str:
+    """A page of HTML: every value in it is escaped, and nothing but this style and this script is let in."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(filters or {})
+    hashes = {"css": digest(css), "js": digest(js)}
+    page = environment.from_string(template).render(css=Markup(css), js=Markup(js), hashes=hashes, **values)
+    # A lone half of a surrogate pair in a text cannot be written as UTF-8.
+    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 # ---------------------------------------------------------------------- values as text and JSON

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from locum.core._page import digest, script_data
+from locum.core._page import part, script_data, typeset
 from locum.explain._simulation_terminal import RATING
 
 if TYPE_CHECKING:
@@ -16,24 +15,16 @@ __all__ = ["page"]
 
 def page(study: Study, takers: int, *, served: bool) -> str:
     """The page for takers 1 to `takers`; one that is served sends each answer to where it came from."""
-    import jinja2
     from markupsafe import Markup
 
-    files = resources.files(__name__)
-    css, js, template = (files.joinpath(f"simulation.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html.j2"))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    text = environment.from_string(template).render(
+    return typeset(
+        *(part(__name__, f"simulation.{kind}") for kind in ("html.j2", "css", "js")),
         title=study.title,
         consent=study.consent,
         takers=takers,
         served=served,
-        css=Markup(css),
-        js=Markup(js),
-        hashes={"css": digest(css), "js": digest(js)},
         data=Markup(script_data(_shown(study, takers, served))),
     )
-    # A lone half of a surrogate pair in a text cannot be written as UTF-8.
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _shown(study: Study, takers: int, served: bool) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from locum.core._page import digest, figure, percent
+from locum.core._page import figure, part, percent, typeset
 from locum.core.fidelity import Fidelity
 from locum.infer._results import Table
 
@@ -63,18 +62,13 @@ def page(
     curves: Sequence[Series] = (),
 ) -> str:
     """A page of HTML that needs nothing else; every text in it is escaped."""
-    import jinja2
-    from markupsafe import Markup
-
     import locum
 
-    css = resources.files("locum.core._page").joinpath("card.css").read_text(encoding="utf-8")
-    css += resources.files(__name__).joinpath("analysis.css").read_text(encoding="utf-8")
-    template = resources.files(__name__).joinpath("analysis.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, cell=_cell)
     series = list(dict.fromkeys(row.series for row in rows))
-    text = environment.from_string(template).render(
+    text = typeset(
+        part(__name__, "analysis.html.j2"),
+        part("locum.core._page", "card.css") + part(__name__, "analysis.css"),
+        filters={"percent": percent, "cell": _cell},
         title=title,
         about=about,
         tables=tables,
@@ -84,10 +78,8 @@ def page(
         fidelity=fidelity,
         reference=reference,
         version=locum.__version__,
-        css=Markup(css),
-        hashes={"css": digest(css)},
     )
-    return text.strip().encode("utf-8", "replace").decode("utf-8") + "\n"
+    return text.strip() + "\n"
 
 
 def _cell(value: Any) -> str:
