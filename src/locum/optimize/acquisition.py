@@ -16,7 +16,10 @@ from locum.optimize.goal import Aim
 if TYPE_CHECKING:
     from botorch.models.model import Model
 
-__all__ = ["Acquisition", "ExpectedImprovement", "Gain", "Known", "TakesPending", "UpperConfidenceBound", "ValueOfInformation"]
+__all__ = [
+    "Acquisition", "ExpectedImprovement", "Gain", "Improvement", "Known", "TakesPending", "UpperConfidenceBound",
+    "ValueOfInformation",
+]  # fmt: skip
 
 # Rows of shape (b, 1, width) to values of shape (b,), as tensors.
 Value = Callable[[Any], Any]
@@ -99,6 +102,13 @@ class Gain(Acquisition):
         return values.logsumexp(dim=0) - math.log(len(values))
 
 
+class Improvement(Gain):
+    """A gain in the unit of the objective."""
+
+    def gain(self, value: float) -> float:
+        return math.exp(value)
+
+
 class ValueOfInformation(Gain):
     """A gain that counts what is learnt about the goal wherever one looks, at other levels and conditions too."""
 
@@ -108,7 +118,7 @@ class TakesPending:
 
 
 @final
-class ExpectedImprovement(Gain):
+class ExpectedImprovement(Improvement):
     r"""Expected improvement over the best mean among the points evaluated, as its logarithm.
 
     .. math:: \log E[(f(x) - \max_i \mu(x_i))^+]
@@ -127,9 +137,6 @@ class ExpectedImprovement(Gain):
 
         found: Any = model.posterior(known.rows)
         return LogExpectedImprovement(model, best_f=found.mean.detach().max())
-
-    def gain(self, value: float) -> float:
-        return math.exp(value)
 
 
 @final

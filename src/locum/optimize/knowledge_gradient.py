@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from locum.core.errors import InvalidData, need, require_whole
-from locum.optimize.acquisition import Known, TakesPending, ValueOfInformation
+from locum.optimize.acquisition import Improvement, Known, TakesPending, ValueOfInformation
 from locum.optimize.surrogate import need_botorch
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def expected_maximum_gain(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
 
 
 @final
-class KnowledgeGradient(ValueOfInformation, TakesPending):
+class KnowledgeGradient(Improvement, ValueOfInformation, TakesPending):
     r"""Expected rise of the best mean of the goal over a finite set of decisions, exactly, as its logarithm.
 
     .. math:: \log\big( E[\max_{x'} \mu_{n+1}(x') \mid x_{n+1} = x] - \max_{x'} \mu_n(x') \big)
@@ -96,8 +95,7 @@ class KnowledgeGradient(ValueOfInformation, TakesPending):
         import torch
 
         from locum.optimize._expected_maximum import log_gain_of_lines, log_mean_gain
-        from locum.optimize._models import process_of, standard_normals
-        from locum.optimize._process import Update
+        from locum.optimize._models import Lines, process_of
         from locum.optimize._simulated import climbed
 
         process = process_of(model)
@@ -109,26 +107,19 @@ class KnowledgeGradient(ValueOfInformation, TakesPending):
         around = _NEAR * (known.candidates[: self.decisions // 2] - 0.5)
         around = best + (around if known.free is None else around * known.free)
         decisions = torch.cat([decisions, best, around.clamp(0, 1)])
-        update = Update(process, known.aim, decisions)
-        count = process.numbers * (1 + (0 if known.pending is None else len(known.pending)))
-        Z = None if count == 1 else standard_normals(self.samples, count, known.seed)
+        lines = Lines(process, known, decisions, self.samples)
 
         def value(X: Any) -> Any:
-            if known.pending is not None:
-                X = torch.cat([X, known.pending.expand(len(X), -1, -1)], dim=1)
-            B, root = update.at(X)
-            mean, own = update.itself(X, root)
-            a, B = torch.cat([update.mean.expand(len(X), -1), mean], dim=-1), torch.cat([B, own], dim=1)
-            return log_gain_of_lines(a, B[..., 0]) if Z is None else log_mean_gain(a, B, Z, a.amax(dim=-1))
+            a, B = lines.at(X)
+            if lines.normals is None:
+                return log_gain_of_lines(a, B[..., 0])
+            return log_mean_gain(a, B, lines.normals, a.amax(dim=-1))
 
         return value
 
-    def gain(self, value: float) -> float:
-        return math.exp(value)
-
 
 @final
-class SimulatedKnowledgeGradient(ValueOfInformation):
+class SimulatedKnowledgeGradient(Improvement, ValueOfInformation):
     r"""Expected rise of the best mean over the whole space, by simulation, with the gradient of the envelope theorem.
 
     For some fixed normal numbers Z the observation at x is :math:`\mu_n(x) + Z\sqrt{\sigma_n^2(x) + \lambda}`; the mean that
@@ -166,9 +157,6 @@ class SimulatedKnowledgeGradient(ValueOfInformation):
         process = process_of(model)
         Z = standard_normals(self.samples, process.numbers, known.seed)
         return simulated_gain(process, known, Z, self.steps)
-
-    def gain(self, value: float) -> float:
-        return math.exp(value)
 
 
 def stochastic_ascent(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 from locum.core.errors import require_whole
-from locum.optimize.acquisition import Gain, Known, TakesPending
+from locum.optimize.acquisition import Gain, Improvement, Known, TakesPending
 from locum.optimize.surrogate import need_botorch
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ __all__ = [
 
 
 @final
-class NoisyExpectedImprovement(Gain, TakesPending):
+class NoisyExpectedImprovement(Improvement, TakesPending):
     r"""How much higher the best mean among evaluated points is expected to be after an evaluation, as its logarithm.
 
     .. math:: \log\big( E[\max_{i \le n+1} \mu_{n+1}(x_i) \mid x_{n+1} = x] - \max_{i \le n} \mu_n(x_i) \big)
@@ -52,34 +51,23 @@ class NoisyExpectedImprovement(Gain, TakesPending):
         import torch
 
         from locum.optimize._expected_maximum import log_gain_of_lines, log_mean_gain
-        from locum.optimize._models import process_of, standard_normals
-        from locum.optimize._process import Update
+        from locum.optimize._models import Lines, process_of
 
-        process = process_of(model)
-        update = Update(process, known.aim, known.rows)
-        top = update.mean.max()
-        count = process.numbers * (1 + (0 if known.pending is None else len(known.pending)))
-        Z = None if count == 1 else standard_normals(self.samples, count, known.seed)
+        lines = Lines(process_of(model), known, known.rows, self.samples)
+        top = lines.mean.max()
 
         def value(X: Any) -> Any:
-            if known.pending is not None:
-                X = torch.cat([X, known.pending.expand(len(X), -1, -1)], dim=1)
-            B, root = update.at(X)
-            mean, own = update.itself(X, root)
-            a, B = torch.cat([update.mean.expand(len(X), -1), mean], dim=-1), torch.cat([B, own], dim=1)
-            if Z is not None:
-                return log_mean_gain(a, B, Z, top.expand(len(X)))
-            above = (mean[:, 0] - top).clamp_min(1e-300).log()  # x was not among those that one has
+            a, B = lines.at(X)
+            if lines.normals is not None:
+                return log_mean_gain(a, B, lines.normals, top.expand(len(X)))
+            above = (a[:, -1] - top).clamp_min(1e-300).log()  # x was not among those that one has
             return torch.logaddexp(log_gain_of_lines(a, B[..., 0]), above)
 
         return value
 
-    def gain(self, value: float) -> float:
-        return math.exp(value)
-
 
 @final
-class BestObservedExpectedImprovement(Gain):
+class BestObservedExpectedImprovement(Improvement):
     """Expected improvement over the best value seen, which under noise is a lucky one; a baseline.
 
     References
@@ -91,9 +79,6 @@ class BestObservedExpectedImprovement(Gain):
         from botorch.acquisition.analytic import LogExpectedImprovement
 
         return LogExpectedImprovement(model, best_f=known.values.max())
-
-    def gain(self, value: float) -> float:
-        return math.exp(value)
 
 
 @final
@@ -130,7 +115,7 @@ class AugmentedExpectedImprovement(Gain):
 
 
 @final
-class ParallelExpectedImprovement(Gain, TakesPending):
+class ParallelExpectedImprovement(Improvement, TakesPending):
     r"""Expected improvement of the best of several points evaluated at once, over the best mean, as its logarithm.
 
     .. math:: \log E\big[ (\max_{j \le q} f(x^j) - \max_i \mu_n(x_i))^+ \big]
@@ -159,9 +144,6 @@ class ParallelExpectedImprovement(Gain, TakesPending):
         found: Any = model.posterior(known.rows)
         sampler = SobolQMCNormalSampler(torch.Size([self.samples]), seed=known.seed)
         return qLogExpectedImprovement(model, best_f=found.mean.detach().max(), sampler=sampler, X_pending=known.pending)
-
-    def gain(self, value: float) -> float:
-        return math.exp(value)
 
 
 def chance_of_feasibility(models: list[Any], X: Any) -> Any:

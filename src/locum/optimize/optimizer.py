@@ -124,6 +124,8 @@ class Optimizer:
         self.points: list[Point] = []
         self.values: list[float] = []
         self.constraints: list[_FLOAT] = []
+        self._rows: list[_FLOAT] = []  # the points encoded, and what tells them apart: once each, not at every proposal
+        self._keys: set[str] = set()
         self._gradients: list[_FLOAT] = []
         self._pending: dict[str, Point] = {}
         self._foretold: dict[str, Foretold] = {}
@@ -184,6 +186,7 @@ class Optimizer:
             Points that are none of the space's, infinite values, or another number of them. Nothing is taken then.
         """
         checked = [self.space.check(point) for point in points]
+        rows = self.space.encode(checked)
         found = [float(value) for value in values]
         if len(found) != len(checked):
             raise InvalidData(f"expected a value for each of {len(checked)} points, got {len(found)}")
@@ -194,11 +197,13 @@ class Optimizer:
         slopes = self._checked_gradients(checked, gradients, worked)
         for i, (point, value) in enumerate(zip(checked, found, strict=True)):
             key = self.space.key(point)
+            self._keys.add(key)
             self._pending.pop(key, None)
             if key in self._foretold and math.isnan(self._foretold[key].value):
                 self._foretold[key].value = self._sign * value
             self.points.append(point)
             self.values.append(value)
+            self._rows.append(rows[i])
             self.constraints.append(kept[i])
             self._gradients.append(slopes[i])
 
@@ -399,7 +404,7 @@ class Optimizer:
 
     def _next(self) -> Point:
         taken = len(self.points) + len(self._pending)
-        known = {self.space.key(point) for point in [*self.points, *self._pending.values()]}
+        known = self._keys | self._pending.keys()
         if self._first is None:
             self._first = self._placed(self.space.sobol(self.initial, self.random_state), 0)
         if taken < self.initial and self.space.key(self._first[taken]) not in known:
@@ -512,13 +517,14 @@ class Optimizer:
 
     def _told(self) -> tuple[_FLOAT, _FLOAT]:
         """Rows and values of the evaluations that did not fail; larger values are better."""
-        values = np.array([value for value in self.values if math.isfinite(value)])
-        return self.space.encode(self._finite()), self._sign * values
+        values, rows = np.array(self.values), np.array(self._rows).reshape(-1, self.space.width)
+        worked = np.isfinite(values)
+        return rows[worked], self._sign * values[worked]
 
     def _failures(self) -> tuple[_FLOAT, _FLOAT] | None:
         """All rows, and 1 for those that did not fail; None where none did."""
         worked = np.isfinite(self.values).astype(float)
-        return None if worked.all() else (self.space.encode(self.points), worked)
+        return None if worked.all() else (np.array(self._rows), worked)
 
     def _recommended(self, *, observed: bool = False) -> tuple[int, float]:
         """Which evaluation is best, by its value or by the mean of the goal there, and that number."""

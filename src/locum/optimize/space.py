@@ -48,6 +48,7 @@ class Real:
         _check_range(self.name, self.low, self.high, self.log)
 
     width = 1
+    idle = (0.5,)  # its encoding where it does not matter
 
     def encode(self, value: Any) -> list[float]:
         """To [0, 1]."""
@@ -93,6 +94,7 @@ class Integer:
         _check_range(self.name, self.low, self.high, self.log)
 
     width = 1
+    idle = (0.5,)
 
     @property
     def _ends(self) -> tuple[float, float]:
@@ -144,6 +146,11 @@ class Categorical:
     def width(self) -> int:
         """Columns of the encoding: one a choice."""
         return len(self.choices)
+
+    @property
+    def idle(self) -> tuple[float, ...]:
+        """Its encoding where it does not matter."""
+        return (0.0,) * self.width
 
     def encode(self, value: Any) -> list[float]:
         """One column a choice, 1 for the one taken."""
@@ -284,31 +291,27 @@ class Space:
         InvalidData
             A parameter that is missing, unknown, does not matter here, or lies outside its range.
         """
+        return {name: point[name] for name in self._cells(point)}
+
+    def _cells(self, point: Mapping[str, Any]) -> dict[str, list[float]]:
+        """The encoding of each parameter that matters, by name; see `check` for what is refused."""
         if not isinstance(point, Mapping):
             raise InvalidData(f"expected a point as a dict with {', '.join(self.names)}, got {type(point).__name__}")
         active = self.active(point)
-        for one in active:
-            if one.name in point:
-                one.encode(point[one.name])
+        cells = {one.name: one.encode(point[one.name]) for one in active if one.name in point}
         missing = [one.name for one in active if one.name not in point]
         strange = [name for name in point if name not in {one.name for one in active}]
         if missing or strange:
             what = f"{missing[0]!r} is missing" if missing else f"{strange[0]!r} is unknown, or does not matter in it"
             raise InvalidData(f"expected a point with {', '.join(one.name for one in active)}, but {what}")
-        return {one.name: point[one.name] for one in active}
+        return cells
 
     def encode(self, points: Iterable[Mapping[str, Any]]) -> _FLOAT:
         """Points as rows of shape (n, width)."""
         rows = []
         for point in points:
-            row: list[float] = []
-            checked = self.check(point)
-            for one in self.parameters:
-                if one.name in checked:
-                    row += one.encode(checked[one.name])
-                else:
-                    row += [0.5] if one.width == 1 else [0.0] * one.width
-            rows.append(row)
+            cells = self._cells(point)
+            rows.append([cell for one in self.parameters for cell in cells.get(one.name, one.idle)])
         return np.array(rows, dtype=float).reshape(-1, self.width)
 
     def decode(self, units: Any) -> list[Point]:
