@@ -14,7 +14,7 @@ from torch import Tensor
 from locum.core import bounds
 from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
-from locum.explain._projectedex_images import digest
+from locum.explain._fresh import contents
 from locum.explain._projectedex_networks import Generator
 from locum.explain._projectedex_records import StyleAttribute, StyleAttributes
 
@@ -183,7 +183,7 @@ def found(painter: Painter, images: NDArray[np.float32], search: Search, pair: t
     ]
     return StyleAttributes(
         tuple(attributes), pair, ends.cpu().double().numpy(), effects.mean(axis=0).astype(float), places, measured,
-        len(effects), left_out, search.shift, digest(images),
+        len(effects), left_out, search.shift, contents(images),
     )  # fmt: skip
 
 

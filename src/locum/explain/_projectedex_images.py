@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from locum.core.errors import InvalidData, NotFresh
+from locum.core.errors import InvalidData
 
-__all__ = ["as_images", "digest", "require_fresh"]
+__all__ = ["as_images"]
 
 _IMAGES = NDArray[np.float32]
 
@@ -57,15 +56,3 @@ def _array(given: Any) -> _IMAGES:
 def _batches(given: Iterable[Any]) -> Iterator[_IMAGES]:
     for batch in given:
         yield _array(batch[0] if isinstance(batch, list | tuple) else batch)
-
-
-def digest(images: _IMAGES) -> frozenset[int]:
-    """One number for the content of each image."""
-    return frozenset(xxhash.xxh3_64_intdigest(one.tobytes()) for one in images)
-
-
-def require_fresh(images: _IMAGES, known: frozenset[int], why: str) -> None:
-    """Refuse images that had a say in what they are to measure."""
-    seen = sum(xxhash.xxh3_64_intdigest(one.tobytes()) in known for one in images)
-    if seen:
-        raise NotFresh(f"{seen} of {len(images)} images {why}; measure on others")

@@ -14,7 +14,7 @@ from locum.core.errors import InvalidData, need
 from locum.explain._prune_groups import named_layers
 
 __all__ = [
-    "Observed", "drawn", "observed", "probabilities", "reference_batches", "require_all_classes", "rows_of", "tensors",
+    "Observed", "drawn", "observed", "probabilities", "reference_batches", "require_all_classes", "tensors",
 ]  # fmt: skip
 
 _BATCH = 64
@@ -71,11 +71,6 @@ def require_all_classes(batches: list[tuple[Any, Any]], classes: int) -> None:
         raise InvalidData(
             f"the reference rows have none of class {', '.join(map(str, missing))}; what only those need would look useless"
         )
-
-
-def rows_of(batches: list[tuple[Any, Any]]) -> set[bytes]:
-    """Each row as bytes, to know it again."""
-    return {row.tobytes() for X, _ in batches for row in X.cpu().numpy()}
 
 
 def drawn(labels: NDArray[np.int64], per_class: int, rng: np.random.Generator) -> NDArray[np.intp]:

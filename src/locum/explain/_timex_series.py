@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import ArrayLike, NDArray
 
-from locum.core.errors import InvalidData, NotFresh
+from locum.core.errors import InvalidData
 
-__all__ = ["PADDED", "AttentionMasking", "as_series", "digest", "pad_series", "require_fresh", "statistics"]
+__all__ = ["PADDED", "AttentionMasking", "as_series", "pad_series", "statistics"]
 
 _SERIES = NDArray[np.float32]
 PADDED = -1e5  # times below this mark steps that are not there
@@ -134,20 +133,3 @@ def statistics(X: _SERIES, times: _SERIES) -> tuple[_SERIES, _SERIES]:
     mean = np.where(there, X, 0.0).sum(axis=0, dtype=float) / count
     spread = np.where(there, (X - mean) ** 2, 0.0).sum(axis=0, dtype=float) / count
     return mean.astype(np.float32), np.sqrt(spread).astype(np.float32)
-
-
-def digest(X: _SERIES) -> frozenset[int]:
-    """One number for the content of each series."""
-    return frozenset(xxhash.xxh3_64_intdigest(one.tobytes()) for one in X)
-
-
-def require_fresh(X: _SERIES, known: frozenset[int]) -> None:
-    """Refuse series that the fit has seen.
-
-    Raises
-    ------
-    NotFresh
-    """
-    seen = sum(xxhash.xxh3_64_intdigest(one.tobytes()) in known for one in X)
-    if seen:
-        raise NotFresh(f"{seen} of {len(X)} series were fitted on; measure on others")

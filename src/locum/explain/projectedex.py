@@ -18,7 +18,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import InvalidData, need, require_whole
-from locum.explain._projectedex_images import as_images, digest, require_fresh
+from locum.explain._fresh import contents, require_fresh
+from locum.explain._projectedex_images import as_images
 from locum.explain._projectedex_records import (
     AttributeCheck,
     Frechet,
@@ -263,7 +264,7 @@ class StyleExplainer(BaseEstimator):
             progress=progress,
         )  # fmt: skip
         self._use(networks, frozen, device)
-        self._images, self._fitted = found, digest(found)
+        self._images, self._fitted = found, contents(found)
         self.__dict__.pop("attributes_", None)
         return self
 
@@ -476,7 +477,7 @@ class StyleExplainer(BaseEstimator):
         from locum.explain import _projectedex_use as use
 
         found = self._read(images, least=4)
-        require_fresh(found, self._fitted, "were fitted on")
+        require_fresh(found, self._fitted, "images were fitted on")
         painter, seed = self._painter, self.random_state
         beside = {
             name: use.measured(painter, found, again, seed)
@@ -525,8 +526,8 @@ class StyleExplainer(BaseEstimator):
         from locum.explain import _projectedex_use as use
 
         found, chosen = self._read(images, least=2), self._attributes(attributes)
-        require_fresh(found, self._fitted, "were fitted on")
-        require_fresh(found, chosen.images, "chose the attributes")
+        require_fresh(found, self._fitted, "images were fitted on")
+        require_fresh(found, chosen.images, "images chose the attributes")
         require_whole(1, random_draws=random_draws)
         turns = _shifts(shifts)
         if not 0 < shift < np.inf or list(turns) != sorted(set(turns)):

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import InvalidData, NotFresh, need, require_one_of, require_whole
 from locum.core.measures import Agreement, KLDivergence
+from locum.explain._fresh import among, contents
 from locum.explain._lrp import STARTS, LRPExplainer, Propagation, checked_module
 from locum.explain._propagation import Conservation
 from locum.explain._prune_file import read_pruned, write_pruned
@@ -27,7 +28,6 @@ from locum.explain._prune_reference import (
     probabilities,
     reference_batches,
     require_all_classes,
-    rows_of,
     tensors,
 )
 
@@ -398,7 +398,7 @@ class RelevancePruner(BaseEstimator):
             The pruned network answers otherwise than the one with silenced units.
         """
         batches = reference_batches(reference, self.device)
-        self._reference, self._fine_tune = rows_of(batches), fine_tune
+        self._reference, self._fine_tune = contents(row for X, _ in batches for row in X.cpu().numpy()), fine_tune
         self._batches = batches
         self.model_, self.history_, self.kept_, self._widths = self._pruned(self.criterion, evaluate)
         return self
@@ -506,7 +506,7 @@ class RelevancePruner(BaseEstimator):
         """
         check_is_fitted(self, "model_")
         rows, _ = tensors(X, np.zeros(len(X), dtype=int), self.device)
-        known = sum(row.tobytes() in self._reference for row in rows.cpu().numpy())
+        known = among(rows.cpu().numpy(), self._reference)
         if known:
             raise NotFresh(f"{known} of these {len(rows)} rows are among the reference, so they cannot score; give others")
         other, *_ = self._pruned(RandomCriterion(self.random_state), None)

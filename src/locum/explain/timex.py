@@ -17,8 +17,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import InvalidData, need, require_whole
+from locum.explain._fresh import contents, require_fresh
 from locum.explain._timex_records import Neighbours, TimeXExplanation, TimeXFidelity, agreement, gaps
-from locum.explain._timex_series import AttentionMasking, as_series, digest, pad_series, require_fresh
+from locum.explain._timex_series import AttentionMasking, as_series, pad_series
 from locum.explain._timex_variant import TimeXVariant
 from locum.nets import Reference, seeded, train
 
@@ -251,7 +252,7 @@ class TimeXExplainer(BaseEstimator):
         from locum.explain import _timex_training as training
 
         self._net, self._classifier, self._hidden_by, self._fitted = net, reference, hiding, (X, times, held, told.embedding)
-        self._seen = digest(np.concatenate([X, held]))
+        self._seen = contents(np.concatenate([X, held]))
         self._length, self._channels = X.shape[1:]
         self.baseline_mean_, self.baseline_sd_ = (one.cpu().numpy().astype(float) for one in (net.mean, net.sd))
         ways = {"normal draws of each time point and channel": hiding.values}
@@ -439,7 +440,7 @@ class TimeXExplainer(BaseEstimator):
         given, when = self._read(X, times)
         if len(given) < 2:
             raise InvalidData(f"expected two or more series to measure on, got {len(given)}")
-        require_fresh(given, self._seen)
+        require_fresh(given, self._seen, "series were fitted on")
         z, logits = self._told(given, when)
         found, said = self._passed(given, when), logits.argmax(axis=1)
         mine, seed = found.logits.argmax(axis=1), self.random_state
