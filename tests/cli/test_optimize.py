@@ -111,7 +111,7 @@ def test_arguments_of_parameters_that_do_not_matter_are_left_out():
         (('target = "plant:bowl"', ""), FormatError, "needs either target"),
         (("budget = 14", "bugdet = 14"), FormatError, "has 'bugdet', which is unknown"),
         (("high = 3.0", "high = -5.0"), InvalidData, "low below high"),
-        (("plant:bowl", "plant:bowls"), InvalidData, "cannot import plant:bowls"),
+        (("plant:bowl", "plant:bowls"), InvalidData, "has no 'bowls'"),
         (("plant:bowl", "plant"), InvalidData, "module:function"),
         (('kind = "real"', 'kind = "complex"'), FormatError, "no space"),
     ],

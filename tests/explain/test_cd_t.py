@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 from transformers import (  # noqa: E402
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -23,6 +24,7 @@ from locum.core.errors import InvalidData, LocumError, UnsupportedModule  # noqa
 from locum.explain.cd_t import (  # noqa: E402
     ContextualDecomposition,
     LogitDifference,
+    Masking,
     Mean,
     Node,
     ProbabilityDifference,
@@ -415,6 +417,44 @@ def test_importance_is_of_the_label_against_its_closest_competitor():
     best, second = np.argsort(-logits)[:2]
     assert found[0].output == f"logit of {best} less that of {second}"
     assert cd.local_importance(ids[:1], labels=[int(second)])[0].output == f"logit of {second} less that of {best}"
+
+
+def bag_of_tokens():
+    """No token sees another, and the classes have the mean of their states."""
+    with seeded(0):
+        sizes = {"vocab_size": 30, "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 4}
+        net = BertModel(BertConfig(**sizes))
+        head = torch.nn.Linear(12, 3)
+    with torch.no_grad():
+        net.embeddings.position_embeddings.weight.zero_()
+        net.embeddings.token_type_embeddings.weight.zero_()
+        net.embeddings.word_embeddings.weight[0] = 0  # the mask says nothing
+        for layer in net.encoder.layer:
+            layer.attention.output.dense.weight.zero_()
+            layer.output.dense.weight.zero_()
+    return decomposition(net=net.double().eval(), head=head.double(), cleanup=False)
+
+
+def test_importance_foretells_what_masking_does_where_tokens_add_up():
+    cd = bag_of_tokens()
+    (found,) = cd.local_importance([list(range(1, 9))], masking=Masking(0, fixed=(8,), draws=200))
+    assert found.fidelity.n == 200
+    assert found.fidelity.lower > 0.9
+    assert found.rivals["all tokens alike"].upper < found.fidelity.lower
+    (again,) = cd.local_importance([list(range(1, 9))], masking=Masking(0, fixed=(8,), draws=200))
+    assert again.fidelity == found.fidelity
+    assert cd.local_importance([list(range(1, 9))])[0].fidelity is None
+    (still,) = cd.local_importance([[1, 2]], masking=Masking(0, fixed=(1, 2)))  # nothing may be masked: nothing is foretold
+    assert still.fidelity is None
+    assert not still.rivals
+
+
+@pytest.mark.parametrize("wrong", [{"token": -1}, {"token": 1.5}, {"draws": 9}, {"random_state": -1}])
+def test_maskings_that_cannot_be_used(wrong):
+    with pytest.raises(InvalidData):
+        Masking(**{"token": 0, **wrong})
+    with pytest.raises(InvalidData, match="expected a token below"):
+        decomposition().local_importance(IDS[:1], masking=Masking(10**6))
 
 
 # ---------------------------------------------------------------------- refused

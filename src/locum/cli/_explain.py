@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from locum.cli import _explain_networks
 from locum.cli._io import (
     Ask,
     Categorical,
@@ -37,6 +38,9 @@ __all__ = ["explain"]
 explain = typer.Typer(
     name="explain", help="Explain single answers of a black box, with bounds.", no_args_is_help=True, rich_markup_mode=None
 )
+
+for command in _explain_networks.COMMANDS:
+    explain.command()(command)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -82,10 +82,12 @@ class Attribution:
     meaning : str
         How to read one value, in words.
     fidelity : Fidelity or None
-        How well base and values foretell the target's answers on fresh points near the input; None where no fresh point is
-        left.
+        How well base and values foretell the target's answers on fresh points near the input; None where that was not
+        measured, or no fresh point is left.
     random_state : int
     level : float, default=0.95
+    rivals : dict of str to Fidelity
+        The same measure of cheaper explanations on the same points, where there are any.
 
     Raises
     ------
@@ -107,7 +109,7 @@ class Attribution:
     base +0.6, against 500 rows; a value is the share of the answer above the base
     income = 1200   -0.5 [-0.6, -0.4]
     age = 39       +0.25 [+0.2, +0.3]
-    fidelity not measured: no fresh point was left near this one
+    fidelity not measured
     """
 
     values: NDArray[np.float64]
@@ -124,6 +126,7 @@ class Attribution:
     fidelity: Fidelity | None
     random_state: int
     level: float = 0.95
+    rivals: Mapping[str, Fidelity] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("values", "lower", "upper"):
@@ -203,7 +206,8 @@ class Attribution:
             lines.append(f"and {more} more")
         if not parts:
             lines.append("no part of it has anything to do with the answer, as far as could be seen")
-        lines.append(str(self.fidelity or "fidelity not measured: no fresh point was left near this one"))
+        lines.append(str(self.fidelity or "fidelity not measured"))
+        lines += [f"beside it, {name}: {found}" for name, found in self.rivals.items()]
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -225,6 +229,7 @@ class Attribution:
             "row": _listed(self.row),
             "answer": _listed(self.answer),
             "fidelity": None if self.fidelity is None else self.fidelity.to_dict(),
+            "rivals": {name: found.to_dict() for name, found in self.rivals.items()},
         }
 
     @classmethod
@@ -251,6 +256,7 @@ class Attribution:
                 row=tuple(record["row"]) if isinstance(record["row"], list) else record["row"],
                 answer=record["answer"],
                 fidelity=None if found is None else Fidelity.from_dict(found),
+                rivals={name: Fidelity.from_dict(one) for name, one in record.get("rivals", {}).items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"this is not an attribution: {error!r} while reading it") from error

@@ -33,7 +33,8 @@ from locum.explain._cd_records import (
     single_tokens,
 )
 from locum.explain._cd_search import CircuitSearch
-from locum.explain.attribution import Attribution, Axis
+from locum.explain._cd_tokens import Masking, token_importance
+from locum.explain.attribution import Attribution
 
 if TYPE_CHECKING:
     from locum.explain._cd_engine import Means
@@ -42,6 +43,7 @@ __all__ = [
     "CircuitSearch",
     "ContextualDecomposition",
     "LogitDifference",
+    "Masking",
     "Mean",
     "Node",
     "ProbabilityDifference",
@@ -425,7 +427,13 @@ class ContextualDecomposition:
 
     # ------------------------------------------------------------------ tokens
     def local_importance(
-        self, input_ids: Any, *, labels: Sequence[int] | None = None, window: int = 1, names: Callable[[int], str] = str
+        self,
+        input_ids: Any,
+        *,
+        labels: Sequence[int] | None = None,
+        window: int = 1,
+        names: Callable[[int], str] = str,
+        masking: Masking | None = None,
     ) -> list[Attribution]:
         """What each token has to do with the answer: the margin of the label over its closest competitor in the relevant part.
 
@@ -438,11 +446,14 @@ class ContextualDecomposition:
             Tokens that are relevant together, with the one that is told in the middle.
         names : callable, default=str
             Token to words, such as ``tokenizer.convert_ids_to_tokens``.
+        masking : Masking or None, default=None
+            How tokens are taken away to see whether importances foretell what that does; fidelity is not measured where None.
 
         Returns
         -------
         list of Attribution
-            One a prompt, in their order.
+            One a prompt, in their order. The fidelity is the rank correlation, over masked texts, between the margin and the
+            sum of the importances that are left; beside it is that of how many tokens are left.
         """
         require_whole(1, window=window)
         prompts = self._prompts(input_ids)
@@ -452,29 +463,9 @@ class ContextualDecomposition:
         out: dict[int, Attribution] = {}
         for rows, ids in prompts:
             for row, one in zip(rows.tolist(), ids, strict=True):
-                out[row] = self._importance(one, None if labels is None else int(labels[row]), window, names)
+                label = None if labels is None else int(labels[row])
+                out[row] = token_importance(self._engine, one, label, window, names, masking)
         return [out[row] for row in range(count)]
-
-    def _importance(self, ids: _INT, label: int | None, window: int, names: Callable[[int], str]) -> Attribution:
-        tokens = self._engine.ids(ids[None])
-        ((_, said),) = self._engine.answers(tokens, -1)
-        logits = said[0].double().cpu().numpy()
-        if label is not None and not 0 <= label < len(logits):
-            raise InvalidData(f"expected labels from 0 to {len(logits) - 1}, got {label}")
-        label = int(logits.argmax()) if label is None else label
-        rival = int(np.where(np.arange(len(logits)) == label, -np.inf, logits).argmax())
-        places = np.arange(len(ids))
-        near = places[:, None] - (window - 1) // 2
-        windows = (places >= near) & (places < near + window)
-        values = self._engine.tokens(tokens, windows, LogitDifference([label], [rival]), -1)
-        unknown = np.full(len(ids), np.nan)
-        shown = tuple(f"{names(int(one))}" for one in ids)
-        return Attribution(
-            values, unknown, unknown, (Axis("token", shown),), base=0.0, row=shown, answer=int(logits.argmax()),
-            output=f"logit of {label} less that of {rival}", baseline="embeddings of the other tokens",
-            method="contextual decomposition", meaning="margin in the part that comes from the token", fidelity=None,
-            random_state=0,
-        )  # fmt: skip
 
     # ------------------------------------------------------------------ shared
     def _without(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from locum.core.errors import InvalidData, need
 
-__all__ = ["Pretrained", "minilm", "smollm2"]
+__all__ = ["Pretrained", "classifier", "minilm", "smollm2"]
 
 _Path = str | os.PathLike[str]
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -101,6 +101,29 @@ def minilm(path: _Path | None = None) -> Pretrained:
     if not folder.is_dir():
         raise InvalidData(f"expected a folder that transformers reads, got the file {folder}")
     return _read(transformers, transformers.AutoModel, folder)
+
+
+def classifier(path: _Path) -> Pretrained:
+    """A transformer that puts texts into classes, from a folder on this machine.
+
+    Parameters
+    ----------
+    path : str, Path
+        A folder that transformers reads (with ``config.json``).
+
+    Returns
+    -------
+    Pretrained
+
+    Raises
+    ------
+    InvalidData
+        No such folder; nothing is fetched.
+    MissingExtra
+        Without transformers.
+    """
+    transformers = _transformers()
+    return _read(transformers, transformers.AutoModelForSequenceClassification, _existing(path))
 
 
 # ---------------------------------------------------------------------- finding and unpacking

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from locum.core._imported import imported
 from locum.core.errors import FormatError, InvalidData
 from locum.core.target import Target
 from locum.optimize.objective import objective
@@ -162,16 +161,7 @@ class Problem:
 
 
 def _imported(text: Any, folder: Path) -> Callable[[Point], float]:
-    module, colon, name = str(text).partition(":")
-    if not (module and colon and name):
-        raise InvalidData(f"expected target as module:function, got {text!r}")
-    sys.path.insert(0, str(folder.resolve()))
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InvalidData(f"cannot import {text}: {error}") from error
-    finally:
-        sys.path.remove(str(folder.resolve()))
+    found = imported(str(text), folder)
     if not callable(found):
         raise InvalidData(f"expected {text} to be a function of a point, got {type(found).__name__}")
     return found
