@@ -49,6 +49,7 @@ def test_the_page_of_a_regression_says_what_its_tables_say(regression, tmp_path)
     low, high = regression.conf_int().iloc[1]
     assert f"{regression.params_.iloc[1]:.3g} [{low:.3g}, {high:.3g}]" in told
     assert "2306.04746" in told
+    assert "Y ~ " in told
 
 
 def test_the_page_of_a_trial_draws_both_arms_and_the_transformation(trial):

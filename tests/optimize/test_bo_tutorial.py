@@ -73,8 +73,8 @@ def test_dear_acquisitions_propose_points_and_the_same_ones_again(acquisition):
 
 # ---------------------------------------------------------------------- what is recommended
 def test_three_rules_of_recommendation():
-    rng = np.random.default_rng(0)
-    optimizer = Optimizer(Space([Real("x", 0.0, 1.0)]), direction="minimize", initial=15)
+    rng = np.random.default_rng(1)
+    optimizer = Optimizer(Space([Real("x", 0.0, 1.0)]), direction="minimize", initial=15, warp=None)
     for point in optimizer.space.sobol(30, 3):
         optimizer.tell([point], [(point["x"] - 0.3) ** 2 + 0.15 * rng.normal()])
     rules = ("best_observed", "best_mean_evaluated", "best_mean")
@@ -233,7 +233,7 @@ def test_the_slice_sampler_draws_from_the_posterior_of_the_noise():
 
 def test_the_acquisition_is_averaged_over_the_settings():
     points, asked = BOX.sobol(7, 1), BOX.sobol(5, 2)
-    optimizer = Optimizer(BOX, GaussianProcess(hyperparameters="sampled"), direction="minimize", initial=5)
+    optimizer = Optimizer(BOX, GaussianProcess(hyperparameters="sampled"), direction="minimize", initial=5, warp=None)
     optimizer.tell(points, [bowl(point) for point in points])
     rows = BOX.encode(points)
     process = GaussianProcess(hyperparameters="sampled").fit(rows, [-bowl(point) for point in points])

@@ -221,7 +221,7 @@ class DSLRegressor(BaseEstimator):
                 DesignWarning,
                 stacklevel=2,
             )
-        splits, self._predictions = [], None
+        self._formula, splits, self._predictions = formula, [], None
         for split in range(1 if self.learner == "surrogate" else self.n_splits):
             predictions = self._predict(regression, split)
             splits.append(regression.corrected(predictions))
@@ -337,8 +337,8 @@ class DSLRegressor(BaseEstimator):
             for one in compared.estimates.values()
         ]
         about = (
-            f"{self.n_labels_:,} of {self.n_rows_:,} rows have an expert label; a cheap label stands in for it in the others, "
-            "and the known probabilities of being labelled repair what it gets wrong."
+            f"{self._formula}: {self.n_labels_:,} of {self.n_rows_:,} rows have an expert label; a cheap label stands in for "
+            "it in the others, and the known probabilities of being labelled repair what it gets wrong."
         )
         reference = (
             "Egami, Hinck, Stewart and Wei, Using Imperfect Surrogates for Downstream Inference: Design-based Supervised "

@@ -30,9 +30,11 @@ from locum.optimize.noisy_improvement import (
     chance_of_feasibility,
 )
 from locum.optimize.objective import objective, rows_of
-from locum.optimize.optimizer import Optimizer, Result, maximize, minimize
+from locum.optimize.optimizer import Optimizer, Result
+from locum.optimize.runs import maximize, minimize
 from locum.optimize.space import Categorical, Integer, Real, Space
 from locum.optimize.surrogate import GaussianProcess, Surrogate
+from locum.optimize.warp import Power, PowerWarp
 
 __all__ = [
     "minimize",
@@ -47,6 +49,8 @@ __all__ = [
     "rows_of",
     "Surrogate",
     "GaussianProcess",
+    "PowerWarp",
+    "Power",
     "TakesGradients",
     "GradientGaussianProcess",
     "derivative_covariance",

@@ -25,9 +25,16 @@ from gpytorch.priors import LogNormalPrior, NormalPrior
 from gpytorch.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 
+from locum.optimize._likelihood import CORRELATIONS, Priors, Settings, likeliest
+
 __all__ = ["fitted", "sampled"]
 
 _LEAST_NOISE = 2e-6  # of the variance of the values: less leaves the kernel matrix singular
+_NOISE = (-4.0, 3.0)  # prior of its logarithm, for standardised values; that of BoTorch
+_WEIGHTS = 10.0  # deviation of the prior of weights of the mean
+# Logarithms of lengths less the centre of their prior, and noise: short lengths with little noise, longer ones with much.
+_STARTS = ((-3.0, 0.01), (-1.5, 0.3))
+_ROWS = 400  # that the settings are found from, where there are more
 _SMOOTH = {"matern52": 2.5, "matern32": 1.5, "matern12": 0.5}
 _BURN, _APART, _SAMPLES = 16, 2, 8  # sweeps before the first sample, sweeps from one to the next, and samples
 _WIDE, _OUT = 1.0, 4  # first width of a slice, and how often either end may step out
@@ -77,11 +84,11 @@ def _mean(mean: str | Callable[[Any], Any], width: int, priors: bool) -> Mean:
         "quadratic": lambda rows: torch.cat([rows - 0.5, (rows - 0.5) ** 2], dim=-1),
     }
     features = mean if callable(mean) else known[mean]
-    return FeatureMean(features, width, NormalPrior(0.0, 10.0) if priors else None)
+    return FeatureMean(features, width, NormalPrior(0.0, _WEIGHTS) if priors else None)
 
 
 def _kernel(kernel: str, d: int, priors: bool) -> Kernel:
-    lengths = LogNormalPrior(loc=np.sqrt(2) + 0.5 * np.log(d), scale=np.sqrt(3))
+    lengths = LogNormalPrior(*_length_prior(d))
     given: dict[str, Any] = {"ard_num_dims": d}
     if priors:
         given["lengthscale_prior"] = lengths
@@ -91,6 +98,15 @@ def _kernel(kernel: str, d: int, priors: bool) -> Kernel:
         out = RBFKernel(**given) if kernel == "rbf" else PowerExponentialKernel(**given)
     out.lengthscale = lengths.mode.expand(1, d)
     return out if priors else ScaleKernel(out)
+
+
+def _length_prior(d: int) -> tuple[float, float]:
+    return math.sqrt(2) + 0.5 * math.log(d), math.sqrt(3)
+
+
+def _likelihood(priors: bool) -> GaussianLikelihood:
+    prior = LogNormalPrior(*_NOISE) if priors else None
+    return GaussianLikelihood(noise_prior=prior, noise_constraint=GreaterThan(_LEAST_NOISE))
 
 
 def fitted(
@@ -110,11 +126,14 @@ def fitted(
     d = rows.shape[1]
     # Given noise is in the unit of the values; the model takes it before they are standardised.
     known = None if noise is None else torch.full_like(Y, max(noise, _LEAST_NOISE * spread**2))
-    free = {} if priors or known is not None else {"likelihood": GaussianLikelihood(noise_constraint=GreaterThan(_LEAST_NOISE))}
     model = SingleTaskGP(
-        X, Y, train_Yvar=known, covar_module=_kernel(kernel, d, priors), mean_module=_mean(mean, d, priors),
-        outcome_transform=Standardize(1), **free,
+        X, Y, train_Yvar=known, likelihood=_likelihood(priors) if known is None else None,
+        covar_module=_kernel(kernel, d, priors), mean_module=_mean(mean, d, priors), outcome_transform=Standardize(1),
     )  # fmt: skip
+    if kernel in CORRELATIONS:
+        told, given = _told(model), None if known is None else _noise_of(model)
+        _set(model, likeliest(*told, kernel, given, *_search(d, priors, model)))
+        return model.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizationWarning)  # where it stops early, where it stands is good enough
         warnings.simplefilter("ignore", NumericalWarning)  # settings on the way may need jitter
@@ -123,6 +142,55 @@ def fitted(
         except ModelFittingError:
             model.eval()  # the settings of the priors stand
     return model
+
+
+# ---------------------------------------------------------------------- the usual kernels, without a graph
+def _some(model: SingleTaskGP) -> NDArray[np.intp]:
+    """Rows that the settings are found from: all, or as many as tell them well, spread over the order they came in."""
+    n = len(model.train_targets)
+    return np.arange(n) if n <= _ROWS else np.linspace(0, n - 1, _ROWS).round().astype(np.intp)
+
+
+def _told(model: SingleTaskGP) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Rows, standardised values, and a column of ones with the features of the mean."""
+    some = torch.as_tensor(_some(model))
+    rows, values = model.train_inputs[0][some], model.train_targets[some]
+    features = torch.ones(len(rows), 1, dtype=rows.dtype)
+    if isinstance(model.mean_module, FeatureMean):
+        with torch.no_grad():
+            features = torch.cat([features, model.mean_module.features(rows)], dim=-1)
+    return rows.numpy(), values.numpy(), features.numpy()
+
+
+def _noise_of(model: SingleTaskGP) -> NDArray[np.float64]:
+    """Given variances of standardised values."""
+    noise: Any = model.likelihood.noise
+    return np.asarray(noise.detach().reshape(-1).numpy()[_some(model)])
+
+
+def _search(d: int, priors: bool, model: SingleTaskGP) -> tuple[Priors | None, list[Settings], float]:
+    """Priors, where the search starts, and the least noise."""
+    centre, width = _length_prior(d)
+    beliefs = Priors((centre, width), _NOISE, _WEIGHTS) if priors else None
+    features = model.mean_module.weights.numel() if isinstance(model.mean_module, FeatureMean) else 0
+    mean = np.zeros(1 + features)
+    starts = [Settings(np.full(d, math.exp(centre + at)), 1.0, noise, mean) for at, noise in _STARTS]
+    return beliefs, starts, _LEAST_NOISE
+
+
+def _set(model: SingleTaskGP, found: Settings) -> None:
+    kernel: Any = model.covar_module
+    base = kernel.base_kernel if isinstance(kernel, ScaleKernel) else kernel
+    base.lengthscale = torch.as_tensor(found.lengths)[None]
+    if isinstance(kernel, ScaleKernel):
+        kernel.outputscale = torch.tensor(found.scale)
+    if found.noise is not None:
+        model.likelihood.noise = torch.tensor([max(found.noise, 1.000001 * _LEAST_NOISE)])
+    mean: Any = model.mean_module
+    with torch.no_grad():
+        mean.constant.fill_(float(found.mean[0]))
+        if isinstance(mean, FeatureMean):
+            mean.weights.copy_(torch.as_tensor(found.mean[1:]))
 
 
 # ---------------------------------------------------------------------- settings drawn from their posterior

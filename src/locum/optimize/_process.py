@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
+from gpytorch.kernels import MaternKernel, RBFKernel, ScaleKernel
 
 from locum.optimize.goal import Aim
 
@@ -142,6 +143,43 @@ def _right(root: Any, cross: Any) -> Any:
     return torch.linalg.solve_triangular(root, cross.mT, upper=False).mT
 
 
+def _apart(A: Any, B: Any) -> Any:
+    """Squared distances of rows (..., a, d) and (..., b, d), shape (..., a, b)."""
+    return ((A.unsqueeze(-2) - B.unsqueeze(-3)) ** 2).sum(dim=-1)
+
+
+def _matern52(r2: Any) -> Any:
+    r = (5.0 * r2 + 1e-20).sqrt()  # the root has no slope at 0
+    return (1.0 + r + (5.0 / 3.0) * r2) * (-r).exp()
+
+
+def _matern32(r2: Any) -> Any:
+    r = (3.0 * r2 + 1e-20).sqrt()
+    return (1.0 + r) * (-r).exp()
+
+
+def _direct(kernel: Any, scale: Any) -> tuple[Any, Any, Any]:
+    """Correlation of squared scaled distances, lengths, and variance of a stationary kernel; None for one not known here.
+
+    The same numbers as the kernel gives, at a fraction of the time that its graph takes for few rows.
+    """
+    height = scale**2
+    if isinstance(kernel, ScaleKernel):
+        height, kernel = height * kernel.outputscale.detach().reshape(()), kernel.base_kernel
+    found = None
+    if type(kernel) is MaternKernel:
+        found = {2.5: _matern52, 1.5: _matern32}.get(kernel.nu)
+    elif type(kernel) is RBFKernel:
+        found = _rbf
+    if found is None or kernel.active_dims is not None or kernel.batch_shape:
+        return None, None, None
+    return found, kernel.lengthscale.detach().double(), height.double()
+
+
+def _rbf(r2: Any) -> Any:
+    return (-0.5 * r2).exp()
+
+
 class PlainProcess(Process):
     """A single-output BoTorch model whose observations are values with noise.
 
@@ -157,6 +195,7 @@ class PlainProcess(Process):
         # A process of standardised values is one of the values themselves, shifted and stretched.
         self.scale = change.stdvs.detach().reshape(()) if change is not None else one[0]
         self.shift = change.means.detach().reshape(()) if change is not None else 0 * one[0]
+        self._correlation, self._lengths, self._height = _direct(model.covar_module, self.scale)
         with torch.no_grad():
             train, values = model.train_inputs[0], model.train_targets
             noise = model.likelihood.noise.detach().reshape(-1) * self.scale**2
@@ -168,7 +207,16 @@ class PlainProcess(Process):
         return self.model.mean_module(A) * self.scale + self.shift
 
     def value_value(self, A: Any, B: Any) -> Any:
-        return self.model.covar_module(A, B).to_dense() * self.scale**2
+        if self._correlation is None:
+            return self.model.covar_module(A, B).to_dense() * self.scale**2
+        return self._correlation(_apart(A / self._lengths, B / self._lengths)) * self._height
+
+    def marginal(self, A: Any) -> tuple[Any, Any]:
+        """Posterior mean and variance of f at flat rows (a, d), each of shape (a,)."""
+        cross = self.value_seen(A, self.train)
+        white = self._whitened(cross.mT)
+        prior = self._height if self._correlation is not None else self.value_value(A[:, None], A[:, None])[:, 0, 0]
+        return self.prior_mean(A) + cross @ self.weights, (prior - (white**2).sum(dim=0)).clamp_min(1e-12 * self.scale**2)
 
     def value_seen(self, A: Any, X: Any) -> Any:
         return self.value_value(A, X)

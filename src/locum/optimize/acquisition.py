@@ -67,9 +67,12 @@ class Acquisition(ABC):
     ----------
     tries : int
         Points that the loop tries before it follows the best of them uphill: fewer where values are dear.
+    warps : bool
+        Whether it may be counted in values under a transform that keeps their order.
     """
 
     tries: ClassVar[int] = 1024
+    warps: ClassVar[bool] = False
 
     @abstractmethod
     def of(self, model: Model, known: Known) -> Value:
@@ -132,11 +135,20 @@ class ExpectedImprovement(Improvement):
     Ament et al., arXiv 2310.20708.
     """
 
-    def of(self, model: Model, known: Known) -> Value:
-        from botorch.acquisition.analytic import LogExpectedImprovement
+    warps = True
 
-        found: Any = model.posterior(known.rows)
-        return LogExpectedImprovement(model, best_f=found.mean.detach().max())
+    def of(self, model: Model, known: Known) -> Value:
+        from botorch.models import SingleTaskGP
+
+        from locum.optimize._improvement import log_improvement
+        from locum.optimize._models import process_of
+
+        if type(model) is not SingleTaskGP:
+            from botorch.acquisition.analytic import LogExpectedImprovement
+
+            found: Any = model.posterior(known.rows)
+            return LogExpectedImprovement(model, best_f=found.mean.detach().max())
+        return log_improvement(process_of(model), known.rows)
 
 
 @final
@@ -152,6 +164,8 @@ class UpperConfidenceBound(Acquisition):
     ----------
     Srinivas et al., arXiv 0912.3995.
     """
+
+    warps = True
 
     def __init__(self, beta: float = 4.0) -> None:
         if not beta >= 0:

@@ -25,6 +25,10 @@ KERNELS = ("rbf", "matern52")
 class TakesGradients(Surrogate):
     """A surrogate that is fitted to values and gradients."""
 
+    @property
+    def warps(self) -> bool:
+        return False  # the gradients are those of the values as they are
+
     def fit(self, U: ArrayLike, y: ArrayLike, gradients: ArrayLike | None = None) -> Self:
         """Fit to values and gradients at some rows.
 

@@ -42,6 +42,8 @@ class NoisyExpectedImprovement(Improvement, TakesPending):
     correlated knowledge gradient for simulation optimization of continuous parameters*, 2011.
     """
 
+    warps = True
+
     def __init__(self, samples: int = 128) -> None:
         require_whole(1, samples=samples)
         self.samples = samples
@@ -74,6 +76,8 @@ class BestObservedExpectedImprovement(Improvement):
     ----------
     Mockus, Tiesis and Zilinskas, *The application of Bayesian methods for seeking the extremum*, 1978.
     """
+
+    warps = True
 
     def of(self, model: Model, known: Known) -> Callable[[Any], Any]:
         from botorch.acquisition.analytic import LogExpectedImprovement
@@ -131,6 +135,8 @@ class ParallelExpectedImprovement(Improvement, TakesPending):
     Ginsbourger, Le Riche and Carraro, *Kriging is well-suited to parallelize optimization*, 2010; Wang et al., arXiv
     1602.05149; through BoTorch: Ament et al., arXiv 2310.20708.
     """
+
+    warps = True
 
     def __init__(self, samples: int = 256) -> None:
         require_whole(1, samples=samples)

@@ -21,14 +21,16 @@ from locum.optimize.objective import objective, rows_of
 from locum.optimize.result import Foretold, Result, fidelity_of
 from locum.optimize.space import Point, Space
 from locum.optimize.surrogate import GaussianProcess, Surrogate, need_botorch
+from locum.optimize.warp import Power, PowerWarp
 
-__all__ = ["Optimizer", "Result", "maximize", "minimize"]
+__all__ = ["Optimizer", "Result"]
 
 _FLOAT = NDArray[np.float64]
 _DIRECTIONS = ("minimize", "maximize")
 _RECOMMENDATIONS = ("best_observed", "best_mean_evaluated", "best_mean")
 _LEADERS = 5
 _CANDIDATES = 256  # points that fill the space, for acquisitions that look for a maximum over it
+_WARP = PowerWarp()
 Progress = Callable[[int, int, str], None]
 
 
@@ -51,6 +53,9 @@ class Optimizer:
     goal : Goal or None, default=None
         What is to be made best: the objective itself where None; or its mean over an `Environment`, or one of its
         `FidelityLevels`, with an acquisition that counts what is learnt elsewhere.
+    warp : PowerWarp or None, default=PowerWarp()
+        What makes values nearer to normal before the surrogate is fitted, where the acquisition is still what it says: an
+        improvement of the objective itself, by a surrogate that learns its noise or takes none. None for never.
     initial : int or None, default=None
         Points that fill the space first; about two a parameter where None.
     random_state : int, default=0
@@ -94,6 +99,7 @@ class Optimizer:
         *,
         direction: str,
         goal: Goal | None = None,
+        warp: PowerWarp | None = _WARP,
         initial: int | None = None,
         random_state: int = 0,
     ) -> None:
@@ -107,12 +113,16 @@ class Optimizer:
         if acquisition is not None and not isinstance(acquisition, Acquisition):
             raise InvalidData(f"expected acquisition= to be an Acquisition, got {type(acquisition).__name__}")
         require_whole(0, random_state=random_state)
+        if warp is not None and not isinstance(warp, PowerWarp):
+            raise InvalidData(f"expected warp= to be a PowerWarp or None, got {type(warp).__name__}")
         if initial is not None:
             require_whole(2, initial=initial)
         self.space, self.direction, self.random_state = space, direction, random_state
         self.surrogate, self.acquisition = surrogate or GaussianProcess(), acquisition or ExpectedImprovement()
         self.goal = goal or Objective()
         self._aim = self.goal.on(space)
+        warps = self.acquisition.warps and self.surrogate.warps and self._aim.plain
+        self.warp = warp if warps else None
         if not self._aim.plain and not isinstance(self.acquisition, ValueOfInformation):
             raise InvalidData(
                 f"{type(self.acquisition).__name__} counts nothing under {type(self.goal).__name__}, since no evaluation "
@@ -130,7 +140,7 @@ class Optimizer:
         self._pending: dict[str, Point] = {}
         self._foretold: dict[str, Foretold] = {}
         self._first: list[Point] | None = None
-        self._fitted: tuple[int, Surrogate, list[Surrogate]] | None = None
+        self._fitted: tuple[int, Surrogate, list[Surrogate], Power] | None = None
 
     # ------------------------------------------------------------------ ask and tell
     def ask(self, n: int = 1) -> list[Point]:
@@ -200,7 +210,7 @@ class Optimizer:
             self._keys.add(key)
             self._pending.pop(key, None)
             if key in self._foretold and math.isnan(self._foretold[key].value):
-                self._foretold[key].value = self._sign * value
+                self._foretold[key].told(self._sign * value)
             self.points.append(point)
             self.values.append(value)
             self._rows.append(rows[i])
@@ -260,7 +270,10 @@ class Optimizer:
         ----------
         points : sequence of points
         """
-        mean, sd = self._surrogates()[0].predict(self.space.encode(points), return_std=True)
+        surrogate, _, warp = self._surrogates()
+        mean, sd = surrogate.predict(self.space.encode(points), return_std=True)
+        if self.warp is not None:
+            mean, sd = warp.moments(mean, sd)
         return self._sign * mean, sd
 
     def worth(self, points: Sequence[Mapping[str, Any]]) -> _FLOAT:
@@ -434,22 +447,24 @@ class Optimizer:
         from locum.nets import seeded
         from locum.optimize._propose import best_point
 
-        surrogate, values = self._surrogates()[0], self._told()[1]
+        surrogate, _, warp = self._surrogates()
+        values = warp(self._told()[1])
         with seeded(int(rng.integers(2**31))):
             value = self._value(rng)
             point, worth = best_point(self.space, value, self._leaders(), known, rng, self._aim, self.acquisition.tries)
+        mean, sd = (float(one[0]) for one in surrogate.predict(self.space.encode([point]), return_std=True))
         self._gain = self.acquisition.gain(worth)
-        mean, sd = surrogate.predict(self.space.encode([point]), return_std=True)
+        if self._gain is not None:
+            self._gain *= warp.stretch(mean, sd, float(values.max()))
         plain = float(values.std()) or 1e-12
-        self._foretold.setdefault(
-            self.space.key(point), Foretold(float(mean[0]), max(float(sd[0]), 1e-12), float(values.mean()), plain)
-        )
+        foretold = Foretold(mean, max(sd, 1e-12), float(values.mean()), plain, warp)
+        self._foretold.setdefault(self.space.key(point), foretold)
         return point
 
     def _value(self, rng: np.random.Generator) -> Callable[[Any], Any]:
         from locum.optimize._value import value_of
 
-        surrogate, limits = self._surrogates()
+        surrogate, limits, _ = self._surrogates()
         return value_of(surrogate, self.acquisition, self._known(int(rng.integers(2**31))), limits, self._failures())
 
     def _known(self, seed: int) -> Known:
@@ -457,7 +472,7 @@ class Optimizer:
         import torch
 
         rows, values = self._told()
-        keeps = self._keeps()
+        values, keeps = self._surrogates()[2](values), self._keeps()
         if not keeps.any():
             warnings.warn("no point told keeps the constraints; looking for one that does", UserWarning, stacklevel=5)
         filling = self.space.encode(self.space.sobol(_CANDIDATES, seed % 2**16))
@@ -479,25 +494,42 @@ class Optimizer:
         from locum.optimize._propose import best_point
         from locum.optimize._value import mean_of
 
-        surrogate, limits = self._surrogates()
+        surrogate, limits, warp = self._surrogates()
         rng = np.random.default_rng([self.random_state, len(self.points), 1])
         with seeded(int(rng.integers(2**31))):
-            value = mean_of(surrogate, limits, self._aim, float(self._told()[1].std()))
+            value = mean_of(surrogate, limits, self._aim, float(warp(self._told()[1]).std()))
             return best_point(self.space, value, [first, *self._leaders()], set(), rng, self._aim, Acquisition.tries)[0]
 
-    def _surrogates(self) -> tuple[Surrogate, list[Surrogate]]:
-        """The surrogate, fitted to everything told, and one of each constraint."""
+    def _surrogates(self) -> tuple[Surrogate, list[Surrogate], Power]:
+        """The surrogate, fitted to everything told, one of each constraint, and how the values were warped."""
         if self._fitted is None or self._fitted[0] != len(self.points):
             rows, values = self._told()
             slopes = [one for one, value in zip(self._gradients, self.values, strict=True) if math.isfinite(value)]
             more = (self._sign * np.array(slopes),) if isinstance(self.surrogate, TakesGradients) else ()
             limits = GaussianProcess(noise=0.0 if self.surrogate.exact else "learn")
+            warp, some = Power() if self.warp is None else self.warp.fit(values), self._some(values)
             self._fitted = (
                 len(self.points),
-                clone(self.surrogate).fit(rows, values, *more),
-                [clone(limits).fit(rows, one) for one in self._limits().T],
+                clone(self.surrogate).fit(rows[some], warp(values)[some], *(one[some] for one in more)),
+                [clone(limits).fit(rows[some], one) for one in self._limits()[some].T],
+                warp,
             )
         return self._fitted[1:]
+
+    def _some(self, values: _FLOAT) -> NDArray[np.intp]:
+        """Evaluations that the surrogate is fitted to: all, or the best, and an even choice of the others, that it can take."""
+        n, most = len(values), self.surrogate.most
+        if most is None or n <= most:
+            return np.arange(n)
+        warnings.warn(
+            f"{type(self.surrogate).__name__} is fitted to {most} of {n} evaluations, the best and an even choice of the "
+            "others; give a surrogate= that takes more",
+            UserWarning,
+            stacklevel=5,
+        )
+        order = np.argsort(-values, kind="stable")
+        rest = np.sort(order[most // 2 :])
+        return np.sort(np.concatenate([order[: most // 2], rest[_evenly(len(rest), most - most // 2)]]))
 
     def _limits(self) -> _FLOAT:
         """Constraints of the evaluations that did not fail, shape (n, c)."""
@@ -524,7 +556,8 @@ class Optimizer:
     def _failures(self) -> tuple[_FLOAT, _FLOAT] | None:
         """All rows, and 1 for those that did not fail; None where none did."""
         worked = np.isfinite(self.values).astype(float)
-        return None if worked.all() else (np.array(self._rows), worked)
+        some = _evenly(len(worked), self.surrogate.most)
+        return None if worked[some].all() else (np.array(self._rows)[some], worked[some])
 
     def _recommended(self, *, observed: bool = False) -> tuple[int, float]:
         """Which evaluation is best, by its value or by the mean of the goal there, and that number."""
@@ -546,53 +579,16 @@ class Optimizer:
         return int(at[i]), float(self._sign * height[i])
 
     def _means(self, points: list[Point]) -> _FLOAT:
-        """Means of the goal by the surrogate; larger is better."""
-        surrogate, rows = self._surrogates()[0], self.space.encode(points)
+        """Means of the goal by the surrogate, medians where values are warped; larger is better."""
+        (surrogate, _, warp), rows = self._surrogates(), self.space.encode(points)
         if self._aim.plain:
-            return np.asarray(surrogate.predict(rows))
+            return warp.inverse(surrogate.predict(rows))
         copies = np.repeat(rows[:, None], len(self._aim.weights), axis=1)
         copies[..., self._aim.columns] = self._aim.settings
         means = surrogate.predict(copies.reshape(-1, rows.shape[1])).reshape(len(rows), -1)
         return means @ self._aim.weights
 
 
-def minimize(target: Target | Callable[[Point], float], space: Space, budget: int | Budget, **settings: Any) -> Result:
-    """Find where an objective is least.
-
-    Parameters
-    ----------
-    target : Target or callable
-        A callable takes a point, a dict; see `objective`.
-    space : Space
-    budget : int or Budget
-        Evaluations in all; or calls, seconds or money.
-    **settings
-        Of `Optimizer` and of its `run`.
-
-    Examples
-    --------
-    >>> from locum.optimize import Space, minimize
-    >>> found = minimize(lambda point: (point["x0"] - 1) ** 2, Space.box([(-3, 3)]), budget=12)
-    >>> round(found.best["x0"], 1)
-    1.0
-    """
-    return _run("minimize", target, space, budget, settings)
-
-
-def maximize(target: Target | Callable[[Point], float], space: Space, budget: int | Budget, **settings: Any) -> Result:
-    """Find where an objective is largest; see `minimize`.
-
-    Parameters
-    ----------
-    target : Target or callable
-    space : Space
-    budget : int or Budget
-    **settings
-        Of `Optimizer` and of its `run`.
-    """
-    return _run("maximize", target, space, budget, settings)
-
-
-def _run(direction: str, target: Any, space: Space, budget: Any, settings: dict[str, Any]) -> Result:
-    running = {name: settings.pop(name) for name in ("batch", "least_gain", "progress") if name in settings}
-    return Optimizer(space, direction=direction, **settings).run(target, budget, **running)
+def _evenly(n: int, most: int | None) -> NDArray[np.intp]:
+    """Up to `most` of n positions, as far apart as can be."""
+    return np.arange(n) if most is None or n <= most else np.linspace(0, n - 1, most).round().astype(np.intp)

@@ -14,6 +14,7 @@ from scipy import stats
 from locum.core.bounds import Interval, binomial, bootstrap_mean
 from locum.core.fidelity import Fidelity
 from locum.optimize.space import Point
+from locum.optimize.warp import Power
 
 __all__ = ["Foretold", "Result", "fidelity_of"]
 
@@ -33,7 +34,8 @@ class Result:
     value : float
         What it gave; for a goal other than the objective itself, the mean of the goal there.
     mean : float
-        Its mean by the surrogate, which is what to expect of it again; the value where there is no surrogate yet.
+        Its mean by the surrogate, or its median where values are warped, which is what to expect of it again; the value where
+        there is no surrogate yet.
     direction : {"minimize", "maximize"}
     points : tuple of Point
         All evaluations, in order.
@@ -94,7 +96,7 @@ class Result:
 
 @dataclass
 class Foretold:
-    """A point proposed, what the surrogate said of it, and what the constant did.
+    """A point proposed, what the surrogate said of it, and what the constant did, of values as they were warped then.
 
     Parameters
     ----------
@@ -102,15 +104,21 @@ class Foretold:
         By the surrogate; larger is better.
     plain_mean, plain_sd : float
         Of all values so far.
+    warp : Power
     value : float, default=nan
-        What it gave.
+        What it gave, warped.
     """
 
     mean: float
     sd: float
     plain_mean: float
     plain_sd: float
+    warp: Power
     value: float = math.nan
+
+    def told(self, value: float) -> None:
+        """Take what it gave; neither coverage nor a difference of log scores depends on the warp."""
+        self.value = float(self.warp(value))
 
 
 def fidelity_of(foretold: Iterable[Foretold], random_state: int) -> tuple[Fidelity, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,7 +45,11 @@ class Surrogate(RegressorMixin, BaseEstimator, ABC):
     models_ : tuple of botorch Model
         That one alone, or one a sample of the settings.
     n_features_in_ : int
+    most : int or None
+        Rows that it can be fitted to in reasonable time; the loop gives it no more.
     """
+
+    most: ClassVar[int | None] = None
 
     def fit(self, U: ArrayLike, y: ArrayLike) -> Self:
         """Fit to values at some rows.
@@ -88,6 +92,11 @@ class Surrogate(RegressorMixin, BaseEstimator, ABC):
     def exact(self) -> bool:
         """Whether values are taken to be without noise."""
         return False
+
+    @property
+    def warps(self) -> bool:
+        """Whether it may be fitted to values under a transform that keeps their order."""
+        return True
 
     def predict(self, U: ArrayLike, return_std: bool = False) -> Any:
         """Mean of a new evaluation at some rows.
@@ -148,7 +157,8 @@ class GaussianProcess(Surrogate):
 
     Notes
     -----
-    Cost: O(n³) for each step of the fit, some tens of them; "sampled" takes some 150 steps a setting.
+    Cost: O(n³) for each step of the fit, some tens of them, on 400 of the rows where there are more, and once on all; "sampled"
+    takes some 150 steps a setting. A loop gives it at most 2,000 rows, the best and an even choice of the others.
     Lengths have the priors of Hvarfner, Hellsten and Nardi, arXiv 2402.02229, which grow with the square root of the number of
     columns. "mle" shrinks lengths to nothing where there are few points. Through BoTorch, arXiv 1910.06403.
 
@@ -161,6 +171,8 @@ class GaussianProcess(Surrogate):
     >>> bool(abs(mean[0] - np.sin(3.0)) < 0.05)
     True
     """
+
+    most = 2000
 
     def __init__(
         self,
@@ -179,6 +191,10 @@ class GaussianProcess(Surrogate):
     @property
     def exact(self) -> bool:
         return self.noise == 0
+
+    @property
+    def warps(self) -> bool:
+        return self.noise in ("learn", 0)  # any other variance is in the unit of the values
 
     def _make(self, rows: _FLOAT, values: _FLOAT, *gradients: _FLOAT) -> tuple[Model, ...]:
         from locum.nets import seeded

@@ -1,0 +1,155 @@
+"""Simple regret at equal budget on the 24 functions of BBOB, beside what people use today, and seconds a suggestion.
+
+The default `Optimizer` beside BoTorch's log expected improvement, Optuna (Gaussian process and Parzen estimators), SMAC, HEBO,
+Ax, a Sobol sequence and random points: the same function, instance, budget and number of first points (two a parameter and
+two) for all that let one say so. A rank is that of the final simple regret among all that ran a cell; the interval of a mean
+rank is a bootstrap over functions. Seconds are those of one thread, for asking after 50, 200 and 1,000 random points.
+
+Cells are kept in benchmarks/peers/regret/cells.jsonl and not run again: stop it and go on at will. Writes
+benchmarks/peers/regret/result.json over all cells there are and prints one JSON line; exits with 1 unless Locum's mean rank is
+the best and its suggestions take at most half of Ax's. Needs the environment of the optimisers: make optimizers.
+
+    python benchmarks/peers/regret.py [--seeds 3] [--dimensions 5] [--budget 40] [--functions 1 ...] [--only NAME ...] [--speed]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _optimizers import OPTIMIZERS
+from scipy import stats
+
+HERE = Path(__file__).parent / "regret"
+ROOT = Path(__file__).parents[2]
+PEERS_PYTHON = ROOT / ".venv-optimizers" / "bin" / "python"
+OURS = ("Locum", "Sobol", "random")
+TOLD, ASK = (50, 200, 1000), 5
+Cell = dict[str, Any]
+
+
+# ---------------------------------------------------------------------- running cells
+def key(name: str, cell: Cell) -> str:
+    """What tells a cell from another, without what it gave."""
+    return json.dumps([name, {one: cell[one] for one in sorted(cell) if one not in ("values", "seconds", "suggested", "name")}])
+
+
+def kept() -> dict[str, Cell]:
+    """Cells that earlier runs have done."""
+    path = HERE / "cells.jsonl"
+    if not path.exists():
+        return {}
+    found = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]  # a line cut short is left
+    return {key(one["name"], one): one for one in found}
+
+
+def run(name: str, cells: list[Cell]) -> Iterator[Cell]:
+    """Run cells in the environment of the optimiser, and keep each as soon as it is there."""
+    python = sys.executable if name in OURS else str(PEERS_PYTHON)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    arguments = [python, str(Path(__file__).with_name("_optimizers.py")), name]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert worker.stderr is not None
+        worker.stdin.write("".join(json.dumps(cell) + "\n" for cell in cells))
+        worker.stdin.close()
+        for line in worker.stdout:
+            if line.startswith("{"):
+                found = {"name": name} | json.loads(line)
+                with (HERE / "cells.jsonl").open("a") as file:
+                    file.write(json.dumps(found) + "\n")
+                yield found
+        if worker.wait():
+            last = worker.stderr.read().strip().splitlines()[-1:]
+            print(f"{name} stopped: {''.join(last)}", file=sys.stderr)
+
+
+# ---------------------------------------------------------------------- what is told
+def ranks(cells: dict[str, Cell], budget: int, dimensions: list[int]) -> dict[str, Any]:
+    """Mean rank of each optimiser, over the cells that all of them have."""
+    found: dict[tuple[int, int, int], dict[str, float]] = defaultdict(dict)
+    for one in cells.values():
+        if "values" in one and one["budget"] == budget and one["dimension"] in dimensions:
+            found[(one["dimension"], one["function"], one["seed"])][one["name"]] = min(one["values"])
+    names = sorted({name for some in found.values() for name in some}, key=list(OPTIMIZERS).index)
+    whole = {cell: some for cell, some in found.items() if len(some) == len(names)}
+    if not whole or "Locum" not in names:
+        return {"cells": 0}
+    places = {cell: stats.rankdata([some[name] for name in names]) for cell, some in whole.items()}
+    functions = sorted({cell[1] for cell in whole})
+    by_function = np.array([np.mean([places[c] for c in places if c[1] == f], axis=0) for f in functions])
+    rng = np.random.default_rng(0)
+    draws = by_function[rng.integers(0, len(functions), (2000, len(functions)))].mean(axis=1)
+    behind = draws - draws[:, [names.index("Locum")]]
+    regrets = np.log10(np.maximum([[some[name] for name in names] for some in whole.values()], 1e-8))
+    ran = [one for one in cells.values() if "values" in one and one["budget"] == budget]
+    first = {f: names[int(row.argmin())] for f, row in zip(functions, by_function, strict=True)}
+    return {
+        "cells": len(whole),
+        "functions": len(functions),
+        "mean rank": dict(zip(names, by_function.mean(axis=0).tolist(), strict=True)),
+        "interval": dict(zip(names, np.quantile(draws, [0.025, 0.975], axis=0).T.tolist(), strict=True)),
+        "rank less Locum's": dict(zip(names, np.quantile(behind, [0.025, 0.5, 0.975], axis=0).T.tolist(), strict=True)),
+        "mean log10 regret": dict(zip(names, regrets.mean(axis=0).tolist(), strict=True)),
+        "a peer is first on": {str(f): name for f, name in first.items() if name != "Locum"},
+        "median seconds a run": {name: float(np.median([c["seconds"] for c in ran if c["name"] == name])) for name in names},
+    }
+
+
+def speed(cells: dict[str, Cell]) -> dict[str, dict[str, list[float]]]:
+    """Median and quartiles of the seconds of a suggestion, by optimiser and by points told."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(dict)
+    for one in cells.values():
+        if "suggested" in one:
+            found[one["name"]][str(one["told"])] = np.quantile(one["suggested"], [0.5, 0.25, 0.75]).tolist()
+    return dict(found)
+
+
+def main() -> int:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--seeds", type=int, default=3)
+    asked.add_argument("--dimensions", type=int, nargs="+", default=[5])
+    asked.add_argument("--budget", type=int, default=40)
+    asked.add_argument("--functions", type=int, nargs="+", default=list(range(1, 25)))
+    asked.add_argument("--only", nargs="+", default=list(OPTIMIZERS))
+    asked.add_argument("--speed", action="store_true", help="seconds a suggestion instead of regret")
+    given = asked.parse_args()
+    HERE.mkdir(exist_ok=True)
+    done = kept()
+    if given.speed:
+        wanted = [{"dimension": 5, "seed": 0, "told": told, "ask": ASK} for told in TOLD]
+    else:
+        some = [(s, d, f) for s in range(given.seeds) for d in given.dimensions for f in given.functions]
+        wanted = [{"function": f, "dimension": d, "seed": s, "budget": given.budget} for s, d, f in some]
+    for name in given.only:
+        cells = [cell for cell in wanted if key(name, cell) not in done]
+        for count, found in enumerate(run(name, cells) if cells else (), start=1):
+            done[key(name, found)] = found
+            print(f"{name}: {count} of {len(cells)}", file=sys.stderr)
+    compared, quick = ranks(done, given.budget, given.dimensions), speed(done)
+    means = compared.get("mean rank", {})
+    best = bool(means) and means.get("Locum", np.inf) <= min(means.values())
+    half = "Ax" in quick and all(quick["Locum"][n][0] <= 0.5 * quick["Ax"][n][0] for n in quick["Ax"])
+    record = {
+        "holds": best and half, "budget": given.budget, "dimensions": given.dimensions, "regret": compared,
+        "seconds a suggestion: median and quartiles": quick, "python": platform.python_version(), "cpus": os.cpu_count(),
+    }  # fmt: skip
+    (HERE / "result.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps({"holds": best and half, "mean rank": means, "speed": quick}))
+    return 0 if best and half else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
