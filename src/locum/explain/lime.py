@@ -314,17 +314,21 @@ def _chosen(X: _FLOAT, y: _FLOAT, weights: _FLOAT, most: int) -> _INT:
 
 
 def _least_squares(X: _FLOAT, y: _FLOAT, weights: _FLOAT, columns: _INT, d: int) -> _LocalModel:
-    """Weighted least squares of pairs of rows on some of d columns; the intervals let the errors of a pair go together."""
+    """Weighted least squares of pairs of rows on some of d columns; the intervals let the errors of a pair go together.
+
+    X is written over: most of the time goes into passes over it.
+    """
     # About weighted means, which takes the intercept out of the normal equations.
     share = weights / weights.sum()
     middle, level = share @ X, float(share @ y)
-    A = X - middle
     root = np.sqrt(weights)
-    B = A * root[:, None]
-    inverse = np.linalg.pinv(B.T @ B, hermitian=True)
-    found = inverse @ (B.T @ (root * (y - level)))
-    A *= (weights * (y - level - A @ found))[:, None]
-    scores = A[0::2] + A[1::2]
+    X -= middle
+    X *= root[:, None]
+    inverse, left = np.linalg.pinv(X.T @ X, hermitian=True), root * (y - level)
+    found = inverse @ (left @ X)
+    left -= X @ found
+    X *= left[:, None]
+    scores = X[0::2] + X[1::2]
     mass = weights.reshape(-1, 2).sum(axis=1)
     units = mass.sum() ** 2 / (mass**2).sum()  # pairs, as far as their weights let them count
     free = max(units - len(found) - 1, 1.0)
