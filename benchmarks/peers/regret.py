@@ -20,6 +20,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,12 +58,15 @@ def run(name: str, cells: list[Cell]) -> Iterator[Cell]:
     python = sys.executable if name in OURS else str(PEERS_PYTHON)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     arguments = [python, str(Path(__file__).with_name("_optimizers.py")), name]
-    with subprocess.Popen(
-        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as worker:
+    # Errors go to a file: a pipe that nobody reads would fill, and the worker would wait for ever.
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, env=environment
+        ) as worker,
+    ):
         assert worker.stdin is not None
         assert worker.stdout is not None
-        assert worker.stderr is not None
         worker.stdin.write("".join(json.dumps(cell) + "\n" for cell in cells))
         worker.stdin.close()
         for line in worker.stdout:
@@ -72,8 +76,8 @@ def run(name: str, cells: list[Cell]) -> Iterator[Cell]:
                     file.write(json.dumps(found) + "\n")
                 yield found
         if worker.wait():
-            last = worker.stderr.read().strip().splitlines()[-1:]
-            print(f"{name} stopped: {''.join(last)}", file=sys.stderr)
+            said.seek(0)
+            print(f"{name} stopped: {''.join(said.read().strip().splitlines()[-1:])}", file=sys.stderr)
 
 
 # ---------------------------------------------------------------------- what is told

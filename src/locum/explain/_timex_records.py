@@ -139,11 +139,12 @@ class TimeXFidelity:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON-ready values."""
-        several = {"per_class": self.per_class, "rivals": self.rivals}
         alone = ("agreement", "head_agreement", "relation_gap", "landmark_gap", "label_gap")
         found = {name: getattr(self, name) for name in alone}
-        return {name: None if one is None else one.to_dict() for name, one in found.items()} | {
-            name: {str(key): one.to_dict() for key, one in some.items()} for name, some in several.items()
+        return {
+            **{name: None if one is None else one.to_dict() for name, one in found.items()},
+            "per_class": {str(label): one.to_dict() for label, one in self.per_class.items()},
+            "rivals": {name: one.to_dict() for name, one in self.rivals.items()},
         }
 
     def text(self) -> str:

@@ -86,7 +86,7 @@ class Attribution:
         measured, or no fresh point is left.
     random_state : int
     level : float, default=0.95
-    rivals : dict of str to Fidelity
+    rivals : dict of str to Fidelity, default={}
         The same measure of cheaper explanations on the same points, where there are any.
 
     Raises

@@ -145,10 +145,10 @@ class ParallelExpectedImprovement(Improvement, TakesPending):
     def of(self, model: Model, known: Known) -> Callable[[Any], Any]:
         import torch
         from botorch.acquisition.logei import qLogExpectedImprovement
-        from botorch.sampling import SobolQMCNormalSampler
+        from botorch.sampling.get_sampler import get_sampler
 
         found: Any = model.posterior(known.rows)
-        sampler = SobolQMCNormalSampler(torch.Size([self.samples]), seed=known.seed)
+        sampler = get_sampler(found, torch.Size([self.samples]), seed=known.seed)
         return qLogExpectedImprovement(model, best_f=found.mean.detach().max(), sampler=sampler, X_pending=known.pending)
 
 

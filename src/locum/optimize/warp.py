@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import minimize_scalar
+from sklearn.base import BaseEstimator
 
 from locum.core.errors import InvalidData
 
@@ -29,8 +30,10 @@ class Power:
 
     Parameters
     ----------
-    centre, scale, power : float
-        1 as a power changes nothing; 0 takes logarithms of what is above the centre, 2 of what is below.
+    centre : float, default=0.0
+    scale : float, default=1.0
+    power : float, default=1.0
+        1 changes nothing; 0 takes logarithms of what is above the centre, 2 of what is below.
 
     Examples
     --------
@@ -76,7 +79,7 @@ class Power:
 
 
 @final
-class PowerWarp:
+class PowerWarp(BaseEstimator):
     r"""Fits a power transform to values by maximum likelihood.
 
     Values are taken relative to the median, in units of the distance from it to the best, and the power lies between 0 and 2,
