@@ -186,7 +186,7 @@ def test_designs_of_categories():
 
 def test_the_limit_makes_the_surrogate_flatter():
     plain = OfflineOptimizer(GradientAscent(hidden=64, epochs=40), n_designs=20).fit(X, Y)
-    regularizer = GradientNormRegularizer(lr_dual=1.0, eps=0.02)
+    regularizer = GradientNormRegularizer(lr_dual=20.0, eps=0.01)
     limited = OfflineOptimizer(GradientAscent(hidden=64, epochs=40), regularizer, n_designs=20).fit(X, Y)
     assert limited.sharpness(X) < 0.9 * plain.sharpness(X)
 
