@@ -3,9 +3,9 @@
 Five problems, two of them of engineering, with 120 evaluations each: a Latin hypercube of 20, then 5 batches of 20, where the
 paper has 20 of 5, so that all of it takes minutes; and 500 steps of each training. What counts is the true hypervolume of the
 learned front, designs for even preferences, as the logarithm of what it lacks of the best front known (LHD): closed forms,
-and for the injector three long runs of NSGA-II. Beside it are the same learner without Stein's method (PSL-MOBO), with the kernel alone or
-repulsion alone switched off, designs at random, NSGA-II (pymoo), and qLogNEHVI and qLogNParEGO (BoTorch), which learn no front,
-so that they are compared by what was evaluated. All start from the same 20 designs.
+and for the injector three long runs of NSGA-II. Beside it are the same learner without Stein's method (PSL-MOBO), with the
+kernel alone or repulsion alone switched off, designs at random, NSGA-II (pymoo), and qLogNEHVI and qLogNParEGO (BoTorch), which
+learn no front, so that they are compared by what was evaluated. All start from the same 20 designs.
 
 Each run is kept in ~/.cache/locum/svh-psl, and a benchmark that was stopped goes on from there; delete the folder to start
 over.
