@@ -143,11 +143,14 @@ def main() -> int:
             done[key(name, found)] = found
             print(f"{name}: {count} of {len(cells)}", file=sys.stderr)
     compared, quick = ranks(done, given.budget, given.dimensions), speed(done)
+    # The optimiser was improved on seed 0; what others say is the fair comparison. Ax, the slowest, may lack their cells.
+    fair = {at: one for at, one in done.items() if one.get("seed") != 0 and one["name"] != "Ax"}
     means = compared.get("mean rank", {})
     best = bool(means) and means.get("Locum", np.inf) <= min(means.values())
     half = "Ax" in quick and all(quick["Locum"][n][0] <= 0.5 * quick["Ax"][n][0] for n in quick["Ax"])
     record = {
         "holds": best and half, "budget": given.budget, "dimensions": given.dimensions, "regret": compared,
+        "regret, seeds from 1 on, without Ax": ranks(fair, given.budget, given.dimensions),
         "seconds a suggestion: median and quartiles": quick, "python": platform.python_version(), "cpus": os.cpu_count(),
     }  # fmt: skip
     (HERE / "result.json").write_text(json.dumps(record, indent=1) + "\n")
