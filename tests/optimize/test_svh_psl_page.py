@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +15,6 @@ from locum.optimize import Real, Space
 from locum.optimize.svh_psl import ParetoSetLearner
 
 HOSTILE = "</script><script>alert(1)</script>"
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = ["quic", "background-networking", "component-update", "sync"]
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", *(f"--disable-{what}" for what in QUIET)]
 
 
 def learned(m, **settings):
@@ -82,17 +78,6 @@ def test_too_few_foretold_designs_are_said_so():
     each = ParetoSetLearner([(0, 1)], hidden=(8,), n_steps=5)
     each.minimize(lambda X: np.column_stack([X[:, 0], 1 - X[:, 0]]), n_init=5, n_iter=0)
     assert "Not measured: fewer than ten designs" in each.to_html()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="this test needs playwright: pip install playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"this test needs a browser at {CHROMIUM}: apt-get install --no-install-recommends chromium")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from locum.cli._io import Json, Seed, console, emit, working
+from locum.cli._io import Figure, Json, Seed, console, drawn, emit, whole, working
 from locum.core.errors import InvalidData, need, require_one_of
 
 __all__ = ["COMMANDS"]
 
-Figure = Annotated[Path | None, typer.Option("--figure", help="File for a picture: .png, .svg or .pdf.", show_default=False)]
 _HELD = 5  # one series in so many is kept from the fit, to measure on
 
 
@@ -67,8 +66,8 @@ def series(
     if figure is not None:
         from locum.plots import plot_landmarks
 
-        _saved(plot_landmarks(explained), figure)
-    files = {name: None if path is None else str(path.resolve()) for name, path in _files(maps, save, figure).items()}
+        drawn(plot_landmarks(explained), figure)
+    files = {"maps": whole(maps), "explainer": whole(save), "figure": whole(figure)}
     sizes = explainer.landmark_sizes_.tolist()
     if json:
         emit({"masking": explainer.masking_, "fidelity": found.to_dict(), "landmark_sizes": sizes, **files})
@@ -115,9 +114,9 @@ def text(
     if figure is not None:
         from locum.plots import plot_tokens
 
-        _saved(plot_tokens(found).figure, figure)
+        drawn(plot_tokens(found).figure, figure)
     if json:
-        emit({"answer": named, "explanation": found.to_dict(), "figure": None if figure is None else str(figure.resolve())})
+        emit({"answer": named, "explanation": found.to_dict(), "figure": whole(figure)})
         return
     out = console(out=True)
     out.print(f"The model answers {named!r}.", markup=False, highlight=False)
@@ -191,13 +190,3 @@ def _label(answer: str, tokenizer: Any, classes: list[str] | None) -> int:
         raise InvalidData(f"there is no class {answer!r}; expected one of {', '.join(classes)}")
     return classes.index(answer)
 
-
-def _saved(figure: Any, path: Path) -> None:
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InvalidData(f"cannot write the figure {path}: {error}") from error
-
-
-def _files(maps: Path | None, save: Path | None, figure: Path | None) -> dict[str, Path | None]:
-    return {"maps": maps, "explainer": save, "figure": figure}

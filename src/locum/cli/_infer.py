@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from locum.cli._io import Json, Seed, console, emit
+from locum.cli._io import Figure, Json, Seed, console, drawn, emit, whole
 from locum.core.errors import InvalidData
 
 __all__ = ["infer"]
@@ -17,8 +17,6 @@ infer = typer.Typer(
 )
 
 Rows = Annotated[Path, typer.Argument(help="Rows: a CSV file with a header.", show_default=False)]
-Figure = Annotated[Path | None, typer.Option("--figure", help="File for a picture: .png, .svg or .pdf.", show_default=False)]
-
 Page = Annotated[Path | None, typer.Option("--page", help="File for a page of HTML about the analysis.", show_default=False)]
 
 
@@ -58,7 +56,7 @@ def dsl(
     if figure is not None:
         from locum.plots import plot_estimates
 
-        _saved(plot_estimates(compared.estimates), figure)
+        drawn(plot_estimates(compared.estimates).figure, figure)
     _paged(fitted, page)
     if json:
         emit(
@@ -66,8 +64,8 @@ def dsl(
                 "estimates": fitted.estimates_.to_dict(),
                 "compared": compared.to_dict(),
                 "fidelity": [one.to_dict() for one in fitted.fidelity_],
-                "figure": _named(figure),
-                "page": _named(page),
+                "figure": whole(figure),
+                "page": whole(page),
             }
         )
         return
@@ -105,12 +103,12 @@ def pte(
     if figure is not None:
         from locum.plots import plot_transformation
 
-        _saved(plot_transformation(fitted.g_), figure)
+        drawn(plot_transformation(fitted.g_).figure, figure)
     _paged(fitted, page)
     table_of = fitted.summary()
     if json:
         fidelity = {name: found.to_dict() for name, found in fitted.fidelity_.items()}
-        emit({**table_of.to_dict(), "fidelity": fidelity, "figure": _named(figure), "page": _named(page)})
+        emit({**table_of.to_dict(), "fidelity": fidelity, "figure": whole(figure), "page": whole(page)})
         return
     out = console(out=True)
     out.print(str(table_of), markup=False, highlight=False)
@@ -149,13 +147,6 @@ def _table(path: Path) -> dict[str, Any]:
     return out
 
 
-def _saved(ax: Any, path: Path) -> None:
-    try:
-        ax.figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InvalidData(f"cannot write the figure {path}: {error}") from error
-
-
 def _paged(fitted: Any, path: Path | None) -> None:
     if path is None:
         return
@@ -163,10 +154,6 @@ def _paged(fitted: Any, path: Path | None) -> None:
         fitted.to_html(path)
     except OSError as error:
         raise InvalidData(f"cannot write the page {path}: {error}") from error
-
-
-def _named(path: Path | None) -> str | None:
-    return None if path is None else str(path.resolve())
 
 
 def _column(table: dict[str, Any], name: str, path: Path) -> Any:

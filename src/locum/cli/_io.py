@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from locum.core.target import Target
 
 __all__ = [
-    "Answer", "Ask", "Budget", "Categorical", "Data", "Drop", "How", "Json", "LedgerPath", "Method", "Model", "Money",
-    "Pickle", "Seed", "Trust", "Yes", "confirm", "console", "emit", "opened", "working",
+    "Answer", "Ask", "Budget", "Categorical", "Data", "Drop", "Figure", "How", "Json", "LedgerPath", "Method", "Model", "Money",
+    "Pickle", "Seed", "Trust", "Yes", "confirm", "console", "drawn", "emit", "opened", "whole", "working",
 ]  # fmt: skip
 
 Data = Annotated[Path, typer.Argument(help="Rows: a CSV file with a header. No labels are needed.", show_default=False)]
@@ -54,6 +54,7 @@ Trust = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same numbers.", min=0)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask without confirmation, whatever it costs.")]
+Figure = Annotated[Path | None, typer.Option("--figure", help="File for a picture: .png, .svg or .pdf.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 _FREE_MONEY, _FREE_SECONDS = 1.0, 300.0  # above these a price is confirmed first
@@ -197,3 +198,17 @@ def emit(record: Any) -> None:
     from locum.core.report import plain
 
     sys.stdout.write(json.dumps(plain(record), allow_nan=False) + "\n")
+
+
+# ---------------------------------------------------------------------- files
+def drawn(figure: Any, path: Path) -> None:
+    """Write a picture; its ending says of which kind."""
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise InvalidData(f"cannot write the figure {path}: {error}") from error
+
+
+def whole(path: Path | None) -> str | None:
+    """A path from the root on, as a record has it."""
+    return None if path is None else str(path.resolve())

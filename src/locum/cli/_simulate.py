@@ -28,6 +28,7 @@ from locum.cli._io import (
     console,
     emit,
     opened,
+    whole,
     working,
 )
 from locum.core.errors import InvalidData
@@ -103,7 +104,7 @@ def students(
         found = test.run(conditions, [getattr(simulatability, name)() for name in reading], seeds=range(seed, seed + readers))
         if study is not None:
             test.study(conditions).save(study)
-    _told(found, json, {"study": None if study is None else str(study.resolve()), "account": str(asked.target.account())})
+    _told(found, json, {"study": whole(study), "account": str(asked.target.account())})
 
 
 @simulate.command()

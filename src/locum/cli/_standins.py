@@ -28,6 +28,7 @@ from locum.cli._io import (
     console,
     emit,
     opened,
+    whole,
     working,
 )
 
@@ -234,7 +235,7 @@ def _finish(found: Any, point: Any, asked: Ask, data: Path, output: Path | None,
                 "picked": {"name": point.name, "statements": point.statements, "text": point.standin.program.text()},
                 "fidelity": [one.to_dict() for one in point.standin.fidelity],
                 "price": point.standin.price,
-                **{name: None if path is None else str(path.resolve()) for name, path in files.items()},
+                **{name: whole(path) for name, path in files.items()},
             }
         )
         return

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from locum.cli._io import Json, console, emit
+from locum.cli._io import Json, console, emit, whole
 from locum.core.errors import InvalidData
 
 __all__ = ["COMMANDS"]
@@ -39,7 +39,7 @@ def export(
     elif isinstance(code, bytes):
         raise InvalidData(f"{to} is not text; say where to write it with --output")
     if json:
-        emit({"to": to, "output": None if output is None else str(output.resolve()), "code": code if output is None else None})
+        emit({"to": to, "output": whole(output), "code": code if output is None else None})
     elif output is None:
         sys.stdout.write(str(code))
     else:

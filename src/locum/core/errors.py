@@ -6,6 +6,7 @@ Every class is also a ``ValueError`` or a ``RuntimeError``, so code that knows n
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "UnsupportedModule",
     "need",
     "require_one_of",
+    "require_positive",
     "require_whole",
 ]
 
@@ -138,6 +140,19 @@ def require_one_of(known: Collection[str], **given: Any) -> None:
     for name, value in given.items():
         if value not in known:
             raise InvalidData(f"expected {name}= to be one of {', '.join(known)}, got {value!r}")
+
+
+def require_positive(**given: Any) -> None:
+    """Refuse settings that are not finite numbers above 0.
+
+    Raises
+    ------
+    InvalidData
+        Names the first that is not.
+    """
+    for name, number in given.items():
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
+            raise InvalidData(f"expected {name}= above 0, got {number!r}")
 
 
 def require_whole(least: int, **given: Any) -> None:

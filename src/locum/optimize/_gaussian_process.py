@@ -26,11 +26,12 @@ from gpytorch.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 
 from locum.optimize._likelihood import CORRELATIONS, Priors, Settings, likeliest
+from locum.optimize.surrogate import evenly
 
 __all__ = ["fitted", "sampled"]
 
 _LEAST_NOISE = 2e-6  # of the variance of the values: less leaves the kernel matrix singular
-_NOISE = (-4.0, 3.0)  # prior of its logarithm, for standardised values; that of BoTorch
+_NOISE = (-4.0, 3.0)  # prior of its logarithm, for standardised values: wide, as an objective is often without any
 _WEIGHTS = 10.0  # deviation of the prior of weights of the mean
 # Logarithms of lengths less the centre of their prior, and noise: short lengths with little noise, longer ones with much.
 _STARTS = ((-3.0, 0.01), (-1.5, 0.3))
@@ -147,8 +148,7 @@ def fitted(
 # ---------------------------------------------------------------------- the usual kernels, without a graph
 def _some(model: SingleTaskGP) -> NDArray[np.intp]:
     """Rows that the settings are found from: all, or as many as tell them well, spread over the order they came in."""
-    n = len(model.train_targets)
-    return np.arange(n) if n <= _ROWS else np.linspace(0, n - 1, _ROWS).round().astype(np.intp)
+    return evenly(len(model.train_targets), _ROWS)
 
 
 def _told(model: SingleTaskGP) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

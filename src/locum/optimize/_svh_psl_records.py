@@ -8,18 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
-from locum.core.bounds import binomial
 from locum.core.fidelity import Fidelity
 from locum.core.measures import measure
+from locum.optimize.result import coverage
 from locum.optimize.warp import Power, PowerWarp
 
-__all__ = ["FEWEST", "Foretold", "LearnedFront", "ObjectiveFidelity", "ParetoFront", "Unit", "fidelities"]
+__all__ = ["Foretold", "LearnedFront", "ObjectiveFidelity", "ParetoFront", "Unit", "fidelities"]
 
 _FLOAT = NDArray[np.float64]
-_LEVEL = 0.9
-FEWEST = 10  # evaluations, below which an interval of the fidelity says nothing
 
 
 class ParetoFront(NamedTuple):
@@ -127,10 +124,7 @@ def fidelities(
                            random_state=random_state)
             for guess in (mean, plain, nearest)
         ]  # fmt: skip
-        inside = np.abs(Y[:, j] - mean[:, j]) <= stats.norm.isf((1 - _LEVEL) / 2) * sd[:, j]
-        ends = binomial(float(inside.sum()), len(Y))
-        title = f"coverage of {_LEVEL:.0%} intervals"
-        cover = Fidelity(title, float(inside.mean()), ends.lower, ends.upper, 0.95, len(Y), how=how, method=ends.method)
+        cover = coverage(Y[:, j], mean[:, j], sd[:, j], region="", how=how)
         out.append(ObjectiveFidelity(name, found[0], found[1], found[2], cover))
     return tuple(out)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core.errors import InvalidData, LocumError, require_one_of, require_whole
+from locum.core.errors import InvalidData, LocumError, require_one_of, require_positive, require_whole
 from locum.optimize.surrogate import Surrogate
 
 if TYPE_CHECKING:
@@ -36,18 +36,19 @@ _HALVED = 2**6  # how far a learning rate may be lowered
 _HELD = 5  # the last row in so many chooses them
 
 
-def _require_positive(**settings: Any) -> None:
-    for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf:
-            raise InvalidData(f"expected {name}= above 0, got {value!r}")
-
-
 def _require_widths(hidden: Any) -> tuple[int, ...]:
     if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
         raise InvalidData(f"expected hidden= as a sequence of widths, got {hidden!r}")
     for width in hidden:
         require_whole(1, hidden=width)
     return tuple(hidden)
+
+
+def _layers(d: int, hidden: Any, activation: str) -> Layers:
+    from locum.optimize._bnn_networks import Layers
+
+    require_one_of(_ACTIVATIONS, activation=activation)
+    return Layers((d, *_require_widths(hidden), 1), activation)
 
 
 class NetworkSurrogate(Surrogate):
@@ -76,19 +77,14 @@ class NetworkSurrogate(Surrogate):
     @abstractmethod
     def _model(self, posterior: Posterior, shift: float, scale: float) -> Model: ...
 
-    @property
-    def warps(self) -> bool:
-        return True
-
     def _check(self) -> None:
-        require_one_of(_ACTIVATIONS, activation=self.activation)
         require_whole(0, random_state=self.random_state)
         for name in ("prior_var", "noise_var"):
             value = getattr(self, name)
             if isinstance(value, str):
                 require_one_of(("grid",), **{name: value})
             else:
-                _require_positive(**{name: value})
+                require_positive(**{name: value})
 
     def _make(self, rows: _FLOAT, values: _FLOAT, *gradients: _FLOAT) -> tuple[Model, ...]:
         import torch
@@ -96,17 +92,12 @@ class NetworkSurrogate(Surrogate):
         from locum.nets import seeded
 
         self._check()
-        layers = self._layers(rows.shape[1])
+        layers = _layers(rows.shape[1], self.hidden, self.activation)
         shift, scale = float(values.mean()), float(values.std(ddof=1)) or 1.0
         X, y = torch.as_tensor(rows), torch.as_tensor((values - shift) / scale)
         with seeded(self.random_state):
             self.prior_var_, self.noise_var_ = self._variances(layers, X, y)
             return (self._model(self._posterior(layers, X, y, self.prior_var_, self.noise_var_), shift, scale),)
-
-    def _layers(self, d: int) -> Layers:
-        from locum.optimize._bnn_networks import Layers
-
-        return Layers((d, *_require_widths(self.hidden), 1), self.activation)
 
     @staticmethod
     def _posterior(layers: Layers, X: Any, y: Any, prior: float, noise: float) -> Posterior:
@@ -216,7 +207,7 @@ class HamiltonianNetwork(NetworkSurrogate):
 
         require_whole(1, burn=self.burn)
         require_whole(4, samples=self.samples)
-        _require_positive(path_length=self.path_length, step_size=self.step_size)
+        require_positive(path_length=self.path_length, step_size=self.step_size)
         start = descended(posterior.energy, posterior.layers.start(1), 1000, 1e-2)
         chain = hamiltonian(
             posterior, start, burn=self.burn, samples=self.samples, path=self.path_length, step=self.step_size, most=200
@@ -286,7 +277,7 @@ class StochasticGradientHamiltonianNetwork(NetworkSurrogate):
         from locum.optimize._bnn_networks import DrawnModel, descended, scale_adapted
 
         require_whole(1, batch=self.batch, steps=self.steps, burn=self.burn, every=self.every)
-        _require_positive(learning_rate=self.learning_rate, friction=self.friction)
+        require_positive(learning_rate=self.learning_rate, friction=self.friction)
         if self.burn + 2 * self.every > self.steps:
             raise InvalidData(f"expected steps= for two draws or more after burn={self.burn}, got {self.steps}")
         start = descended(posterior.energy, posterior.layers.start(1), 1000, 1e-2)
@@ -357,7 +348,7 @@ class DeepEnsemble(NetworkSurrogate):
 
         require_whole(2, members=self.members)
         require_whole(1, steps=self.steps)
-        _require_positive(learning_rate=self.learning_rate)
+        require_positive(learning_rate=self.learning_rate)
         n, layers = len(posterior.y), posterior.layers
         kept = max(1, round(0.8 * n))
         rows = torch.stack([torch.randperm(n)[:kept] for _ in range(self.members)])
@@ -375,7 +366,7 @@ class DeepEnsemble(NetworkSurrogate):
 
 
 @final
-class LaplaceNetwork(NetworkSurrogate):
+class LaplaceNetwork(Surrogate):
     r"""A network at its most likely weights; around them it is taken to be linear, and the weights to be normal.
 
     .. math:: f(x) \sim N\big( f(x; \hat w),\ J(x) \Sigma J(x')^T \big), \qquad
@@ -399,6 +390,8 @@ class LaplaceNetwork(NetworkSurrogate):
     Li, Rudner and Wilson, arXiv 2305.20028; Immer, Korzepa and Bauer, arXiv 2008.08400.
     """
 
+    papers = ("bnn-surrogates",)
+
     def __init__(
         self,
         hidden: Any = (64, 64),
@@ -417,29 +410,26 @@ class LaplaceNetwork(NetworkSurrogate):
         self.weight_decay = weight_decay
         self.random_state = random_state
 
-    def _model(self, posterior: Posterior, shift: float, scale: float) -> Model:
-        raise NotImplementedError
-
     def _make(self, rows: _FLOAT, values: _FLOAT, *gradients: _FLOAT) -> tuple[Model, ...]:
         import torch
 
         from locum.nets import seeded
         from locum.optimize._bnn_kernels import linearised
 
-        require_one_of(_ACTIVATIONS, activation=self.activation)
         require_whole(0, random_state=self.random_state)
         require_whole(1, steps=self.steps)
-        _require_positive(weight_decay=self.weight_decay)
+        require_positive(weight_decay=self.weight_decay)
         if (self.prior_var == "evidence") != (self.noise_var == "evidence"):
             raise InvalidData("expected both variances, or neither, since they are found together")
         given = None
         if self.prior_var != "evidence":
-            _require_positive(prior_var=self.prior_var, noise_var=self.noise_var)
+            require_positive(prior_var=self.prior_var, noise_var=self.noise_var)
             given = (float(self.prior_var), float(self.noise_var))
         X, Y = torch.as_tensor(rows), torch.as_tensor(values)[:, None]
+        layers = _layers(rows.shape[1], self.hidden, self.activation)
         with seeded(self.random_state):
             model, self.prior_var_, self.noise_var_ = linearised(
-                X, Y, self._layers(rows.shape[1]), steps=self.steps, decay=self.weight_decay, given=given
+                X, Y, layers, steps=self.steps, decay=self.weight_decay, given=given
             )
         self.diagnostics_ = {"prior_var": self.prior_var_, "noise_var": self.noise_var_}
         return (model,)
@@ -490,7 +480,7 @@ class InfiniteWidthProcess(Surrogate):
 
         require_whole(1, depth=self.depth)
         require_one_of(("relu", "erf"), activation=self.activation)
-        _require_positive(weight_var=self.weight_var, offset_var=self.offset_var)
+        require_positive(weight_var=self.weight_var, offset_var=self.offset_var)
         kernel = InfiniteWidthKernel(self.depth, self.weight_var, self.offset_var, self.activation)
         return (infinite_width(torch.as_tensor(rows), torch.as_tensor(values)[:, None], kernel),)
 
@@ -544,7 +534,7 @@ class DeepKernelProcess(Surrogate):
 
         require_whole(1, pretrain=self.pretrain, steps=self.steps)
         require_whole(0, random_state=self.random_state)
-        _require_positive(learning_rate=self.learning_rate)
+        require_positive(learning_rate=self.learning_rate)
         widths = _require_widths(self.features)
         X, Y = torch.as_tensor(rows), torch.as_tensor(values)[:, None]
         with seeded(self.random_state):

@@ -11,19 +11,13 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from locum.core.errors import InvalidData, LocumError, need
+from locum.core.errors import InvalidData, LocumError, need, require_positive
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer as TorchOptimizer
 
 __all__ = ["FixedGradientNorm", "GradientNormRegularizer", "mean_gradient_norm"]
-
-
-def _positive(**settings: Any) -> None:
-    for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf:
-            raise InvalidData(f"expected {name}= above 0, got {value!r}")
 
 
 @final
@@ -89,7 +83,7 @@ class GradientNormRegularizer:
     def __init__(
         self, rho: float = 0.05, r: float = 0.05, eps: float = 0.1, lr_dual: float = 1e-3, start: float = 1e-3
     ) -> None:
-        _positive(rho=rho, r=r, eps=eps, lr_dual=lr_dual)
+        require_positive(rho=rho, r=r, eps=eps, lr_dual=lr_dual)
         if not 0 <= start < np.inf:
             raise InvalidData(f"expected start= of 0 or more, got {start!r}")
         self.rho, self.r, self.eps, self.lr_dual, self.start = rho, r, eps, lr_dual, start
@@ -143,7 +137,7 @@ class FixedGradientNorm:
     papers = ("ignite",)
 
     def __init__(self, weight: float = 0.01, rho: float = 0.2, r: float = 0.2) -> None:
-        _positive(weight=weight, rho=rho, r=r)
+        require_positive(weight=weight, rho=rho, r=r)
         self.weight, self.rho, self.r, self.norm = float(weight), rho, r, float("nan")
 
     def fresh(self) -> FixedGradientNorm:

@@ -20,7 +20,7 @@ from locum.optimize.gradients import TakesGradients, unit_gradients
 from locum.optimize.objective import objective, rows_of
 from locum.optimize.result import Foretold, Result, fidelity_of
 from locum.optimize.space import Point, Space
-from locum.optimize.surrogate import GaussianProcess, Surrogate, need_botorch
+from locum.optimize.surrogate import GaussianProcess, Surrogate, evenly, need_botorch
 from locum.optimize.warp import Power, PowerWarp
 
 __all__ = ["Optimizer", "Result"]
@@ -529,7 +529,7 @@ class Optimizer:
         )
         order = np.argsort(-values, kind="stable")
         rest = np.sort(order[most // 2 :])
-        return np.sort(np.concatenate([order[: most // 2], rest[_evenly(len(rest), most - most // 2)]]))
+        return np.sort(np.concatenate([order[: most // 2], rest[evenly(len(rest), most - most // 2)]]))
 
     def _limits(self) -> _FLOAT:
         """Constraints of the evaluations that did not fail, shape (n, c)."""
@@ -556,7 +556,7 @@ class Optimizer:
     def _failures(self) -> tuple[_FLOAT, _FLOAT] | None:
         """All rows, and 1 for those that did not fail; None where none did."""
         worked = np.isfinite(self.values).astype(float)
-        some = _evenly(len(worked), self.surrogate.most)
+        some = evenly(len(worked), self.surrogate.most)
         return None if worked[some].all() else (np.array(self._rows)[some], worked[some])
 
     def _recommended(self, *, observed: bool = False) -> tuple[int, float]:
@@ -588,7 +588,3 @@ class Optimizer:
         means = surrogate.predict(copies.reshape(-1, rows.shape[1])).reshape(len(rows), -1)
         return means @ self._aim.weights
 
-
-def _evenly(n: int, most: int | None) -> NDArray[np.intp]:
-    """Up to `most` of n positions, as far apart as can be."""
-    return np.arange(n) if most is None or n <= most else np.linspace(0, n - 1, most).round().astype(np.intp)

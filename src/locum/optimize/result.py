@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from locum.core.bounds import Interval, binomial, bootstrap_mean
+from locum.core.bounds import binomial, bootstrap_mean
 from locum.core.fidelity import Fidelity
 from locum.optimize.space import Point
 from locum.optimize.warp import Power
 
-__all__ = ["Foretold", "Result", "fidelity_of"]
+__all__ = ["FEWEST", "Foretold", "Result", "coverage", "fidelity_of"]
 
 _FLOAT = NDArray[np.float64]
 _LEVEL = 0.9
-_FEWEST = 10  # points foretold, below which an interval of their fidelity says nothing
+FEWEST = 10  # points foretold, below which an interval of their fidelity says nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,20 +131,36 @@ def fidelity_of(foretold: Iterable[Foretold], random_state: int) -> tuple[Fideli
         Of the bootstrap.
     """
     told = [one for one in foretold if math.isfinite(one.value)]
-    if len(told) < _FEWEST:
+    if len(told) < FEWEST:
         return ()
     y, mean, sd, plain, spread = np.array([[o.value, o.mean, o.sd, o.plain_mean, o.plain_sd] for o in told]).T
-    inside = np.abs(y - mean) <= stats.norm.isf((1 - _LEVEL) / 2) * sd
-    ends = binomial(float(inside.sum()), len(y))
-    cover = _fidelity(f"coverage of {_LEVEL:.0%} intervals", float(inside.mean()), ends, len(y))
+    cover = coverage(y, mean, sd, region="points proposed", how="points foretold")
     gain = stats.norm.logpdf(y, mean, sd) - stats.norm.logpdf(y, plain, spread)
     around = bootstrap_mean(gain, random_state=random_state)
-    return cover, _fidelity("log score above one normal for all", float(gain.mean()), around, len(y))
+    return cover, Fidelity(
+        "log score above one normal for all", float(gain.mean()), around.lower, around.upper, 0.95, len(y),
+        region="points proposed", how="points foretold", method=around.method,
+    )  # fmt: skip
 
 
-def _fidelity(measure: str, value: float, ends: Interval, n: int) -> Fidelity:
+def coverage(truth: _FLOAT, mean: _FLOAT, sd: _FLOAT, *, region: str, how: str) -> Fidelity:
+    """How often normal intervals of level 0.9 held.
+
+    Parameters
+    ----------
+    truth, mean, sd : ndarray of shape (n,)
+    region, how : str
+        What the fidelity says of where and how it was measured.
+
+    Returns
+    -------
+    Fidelity
+    """
+    inside = np.abs(truth - mean) <= stats.norm.isf((1 - _LEVEL) / 2) * sd
+    ends = binomial(float(inside.sum()), len(truth))
     return Fidelity(
-        measure, value, ends.lower, ends.upper, 0.95, n, region="points proposed", how="points foretold", method=ends.method
+        f"coverage of {_LEVEL:.0%} intervals", float(inside.mean()), ends.lower, ends.upper, 0.95, len(truth), region=region,
+        how=how, method=ends.method,
     )  # fmt: skip
 
 

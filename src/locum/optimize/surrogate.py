@@ -25,6 +25,11 @@ MEANS = ("constant", "linear", "quadratic")
 HYPERPARAMETERS = ("map", "mle", "sampled")
 
 
+def evenly(n: int, most: int | None) -> NDArray[np.intp]:
+    """Up to `most` of n positions, as far apart as can be; all where None."""
+    return np.arange(n) if most is None or n <= most else np.linspace(0, n - 1, most).round().astype(np.intp)
+
+
 def need_botorch() -> None:
     """Import BoTorch, whose packages use what torch has deprecated, or say which extra brings it."""
     with warnings.catch_warnings():

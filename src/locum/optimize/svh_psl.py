@@ -19,7 +19,6 @@ from locum.core.errors import BudgetExhausted, InvalidData, TargetError, require
 from locum.core.target import Budget, Target
 from locum.optimize._svh_psl_front import even_preferences, nondominated, volume
 from locum.optimize._svh_psl_records import (
-    FEWEST,
     Foretold,
     LearnedFront,
     ObjectiveFidelity,
@@ -28,6 +27,7 @@ from locum.optimize._svh_psl_records import (
     fidelities,
 )
 from locum.optimize._svh_psl_settings import check_numbers, latin, names_of, reals
+from locum.optimize.result import FEWEST
 from locum.optimize.space import Space
 from locum.optimize.surrogate import GaussianProcess, need_botorch
 from locum.optimize.warp import PowerWarp
