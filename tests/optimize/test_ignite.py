@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from locum.core.errors import InvalidData, LocumError  # noqa: E402
+from locum.core.errors import InvalidData  # noqa: E402
 from locum.nets import seeded  # noqa: E402
 from locum.optimize._offline_codes import DesignCode  # noqa: E402
 from locum.optimize.ignite import FixedGradientNorm, GradientNormRegularizer, mean_gradient_norm  # noqa: E402
@@ -108,14 +108,6 @@ def test_settings_of_steps(wrong):
         FixedGradientNorm(weight=0.0)
 
 
-def test_a_mean_that_depends_on_nothing_is_named():
-    model = network()
-    A, B = batch()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(LocumError, match="depends on no parameter"):
-        GradientNormRegularizer().step(model, optimizer, lambda: ((model(A) - B) ** 2).mean(), lambda: torch.tensor(1.0))
-
-
 # ---------------------------------------------------------------------- codes
 @pytest.mark.parametrize("choices", [4, (2, 3, 5)])
 def test_categories_come_back(choices):
@@ -185,10 +177,11 @@ def test_designs_of_categories():
 
 
 def test_the_limit_makes_the_surrogate_flatter():
-    plain = OfflineOptimizer(GradientAscent(hidden=64, epochs=40), n_designs=20).fit(X, Y)
-    regularizer = GradientNormRegularizer(lr_dual=20.0, eps=0.01)
-    limited = OfflineOptimizer(GradientAscent(hidden=64, epochs=40), regularizer, n_designs=20).fit(X, Y)
-    assert limited.sharpness(X) < 0.9 * plain.sharpness(X)
+    host, regularizer = GradientAscent(hidden=64, epochs=40, learning_rate=3e-3), GradientNormRegularizer(lr_dual=1.0, eps=0.02)
+    for seed in range(3):
+        plain, limited = (OfflineOptimizer(host, one, n_designs=20, random_state=seed).fit(X, Y) for one in (None, regularizer))
+        assert limited.sharpness(X) < 0.75 * plain.sharpness(X)
+        assert limited.fidelity_[0].value > plain.fidelity_[0].value - 0.1
 
 
 @pytest.mark.parametrize(

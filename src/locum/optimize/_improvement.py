@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["log_improvement"]
+__all__ = ["log_h", "log_improvement"]
 
 _TINY = 1e-300
 
@@ -21,12 +21,12 @@ def log_improvement(process: Any, rows: Any) -> Callable[[Any], Any]:
     def value(X: Any) -> Any:
         mean, variance = process.marginal(X[:, 0])
         sd = variance.sqrt()
-        return _log_h((mean - best) / sd) + sd.log()
+        return log_h((mean - best) / sd) + sd.log()
 
     return value
 
 
-def _log_h(z: Any) -> Any:
+def log_h(z: Any) -> Any:
     """log(φ(z) + z Φ(z)); far below 0 by the scaled complementary error function, where both terms cancel."""
     near = z.clamp_min(-1.0)
     plain = (torch.exp(-0.5 * near**2) / math.sqrt(2 * math.pi) + near * torch.special.ndtr(near)).log()

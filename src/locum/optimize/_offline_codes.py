@@ -56,7 +56,8 @@ class DesignCode:
         if y is not None:
             values = np.asarray(y, dtype=float)
             if values.shape != (len(designs),) or not np.isfinite(values).all():
-                raise InvalidData(f"expected one finite value for each of {len(designs)} designs, got shape {values.shape}")
+                found = f"shape {values.shape}" if values.shape != (len(designs),) else "NaN or infinity"
+                raise InvalidData(f"expected one finite value for each of {len(designs)} designs, got {found}")
             self.value_middle_, self.value_spread_ = float(values.mean()), float(values.std())
             if not self.value_spread_ > 0:
                 raise InvalidData("the values are all the same: there is nothing to make better")

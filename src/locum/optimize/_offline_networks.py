@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-__all__ = ["Ascent", "Conservatism", "Regressor", "ascended", "fitted", "mean_slope", "plain_step", "predicted"]
+__all__ = ["Ascent", "Conservatism", "Regressor", "ascended", "fitted", "plain_step", "predicted"]
 
 _FLOAT = NDArray[np.float64]
+_FIRST_WEIGHT, _DUAL_RATE = 0.1, 0.01  # of conservatism
 _LOG_SD = (math.log(0.1), math.log(0.2))  # where the bounds of the logarithm of the deviation start
 Step = Callable[[nn.Module, torch.optim.Optimizer, Callable[[], Any], Callable[[], Any]], None]
 
@@ -36,15 +36,24 @@ class Regressor(nn.Module):
         return self.mean(self.body(X))[:, 0]
 
     def loss(self, X: Any, y: Any) -> Any:
-        """Negative log likelihood, or half of the squared error without a deviation."""
+        """Negative log likelihood, or the squared error without a deviation."""
         inside = self.body(X)
         left = y - self.mean(inside)[:, 0]
         if self.spread is None:
-            return 0.5 * (left**2).mean()
+            return (left**2).mean()
+        log_sd = self._log_sd(inside)
+        return (0.5 * (left / log_sd.exp()) ** 2 + log_sd).mean()
+
+    def moments(self, X: Any) -> tuple[Any, Any]:
+        """Mean and deviation of values at rows (n, width), each of shape (n,); for a network that learns its deviation."""
+        inside = self.body(X)
+        return self.mean(inside)[:, 0], self._log_sd(inside).exp()
+
+    def _log_sd(self, inside: Any) -> Any:
+        assert self.spread is not None
         raw = self.spread(inside)[:, 0]
         raw = self.high - nn.functional.softplus(self.high - raw)
-        log_sd = self.low + nn.functional.softplus(raw - self.low)
-        return (0.5 * (left / log_sd.exp()) ** 2 + log_sd).mean()
+        return self.low + nn.functional.softplus(raw - self.low)
 
 
 def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], Any], mean: Callable[[], Any]) -> None:
@@ -54,34 +63,28 @@ def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callabl
     optimizer.step()
 
 
-def mean_slope(model: nn.Module, mean: Callable[[], Any]) -> tuple[list[Any], list[Any]]:
-    """Parameters that the mean prediction depends on, and its gradients in them."""
-    parameters = [one for one in model.parameters() if one.requires_grad]
-    found = torch.autograd.grad(mean(), parameters, allow_unused=True)
-    pairs = [(one, slope) for one, slope in zip(parameters, found, strict=True) if slope is not None]
-    return [one for one, _ in pairs], [slope for _, slope in pairs]
-
-
-@dataclass
 class Conservatism:
-    """The term that keeps a model from promising much away from data, and its weight by dual ascent.
+    """The term that keeps a model from promising much away from data, its weight found by dual ascent with Adam.
 
     Trabucco et al., arXiv 2107.06882, equations 4 and 6.
     """
 
-    steps: int
-    rate: float
-    limit: float
-    log_weight: float = math.log(0.1)
-    learning_rate: float = 0.01
+    def __init__(self, steps: int, rate: float, limit: float) -> None:
+        self.steps, self.rate, self.limit = steps, rate, limit
+        self.log_weight = torch.tensor(math.log(_FIRST_WEIGHT), requires_grad=True)
+        # A plain step would be as short as the weight is small, and leave it at its start.
+        self.dual = torch.optim.Adam([self.log_weight], lr=_DUAL_RATE)
 
     def term(self, model: Regressor, X: Any) -> Any:
         """How much more the model promises after a walk from the rows than at them, weighted."""
         away = ascended(model, X, self.steps, self.rate)
         gap = model(away).mean() - model(X).mean()
-        self.log_weight += self.learning_rate * math.exp(self.log_weight) * (float(gap.detach()) - self.limit)
-        self.log_weight = min(max(self.log_weight, -10.0), 10.0)
-        return math.exp(self.log_weight) * gap
+        weight = float(self.log_weight.detach().exp())
+        self.log_weight.grad = weight * (self.limit - gap.detach())
+        self.dual.step()
+        with torch.no_grad():
+            self.log_weight.clamp_(-10.0, 10.0)
+        return weight * gap
 
 
 def fitted(

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer as TorchOptimizer
 
-__all__ = ["FixedGradientNorm", "GradientNormRegularizer", "mean_gradient_norm"]
+__all__ = ["FixedGradientNorm", "GradientNormRegularizer", "UndefinedSharpness", "mean_gradient_norm"]
+
+
+class UndefinedSharpness(LocumError, RuntimeError):
+    """A mean prediction that depends on no weight, or whose gradient is not finite; no step was made."""
 
 
 @final
@@ -59,7 +63,9 @@ class GradientNormRegularizer:
     Notes
     -----
     Cost: three backward passes a step in place of one. Weights that the mean prediction does not depend on, such as those of a
-    learnt deviation, take no part. h is a signed mean, so it can be flat although single predictions are steep.
+    learnt deviation, take no part. h is a signed mean, so it can be flat although single predictions are steep. Both gradients
+    of h see the same draws of dropout; running means, as of batch normalisation, and the global generators are moved by the
+    loss alone.
 
     References
     ----------
@@ -108,8 +114,10 @@ class GradientNormRegularizer:
 
         Raises
         ------
-        LocumError
-            A mean that depends on no parameter, or a gradient that is not finite.
+        UndefinedSharpness
+            A mean that depends on no parameter, or a gradient that is not finite; the weights are as they were.
+        InvalidData
+            A mean that is not one number.
         """
         self.norm = _stepped(model, optimizer, loss, mean, self.weight, self.r, self.rho)
         self.weight = max(0.0, self.weight + self.lr_dual * (self.rho * self.norm - self.eps))
@@ -155,15 +163,7 @@ def _stepped(model: Any, optimizer: Any, loss: Any, mean: Any, weight: float, r:
     need("torch", "a step on a network", "nets")
     from locum.optimize._ignite_steps import gradient_norm_step
 
-    try:
-        norm = gradient_norm_step(model, optimizer, loss, mean, weight=weight, radius=r, scale=rho)
-    except RuntimeError as error:
-        if "does not require grad" in str(error):
-            raise LocumError("the mean prediction depends on no parameter of the model; give mean= with a graph") from error
-        raise
-    if not np.isfinite(norm):
-        raise LocumError("the gradient of the mean prediction is not finite; lower the learning rate")
-    return norm
+    return gradient_norm_step(model, optimizer, loss, mean, weight=weight, radius=r, scale=rho)
 
 
 def mean_gradient_norm(model: nn.Module, X: Any) -> float:
@@ -174,9 +174,13 @@ def mean_gradient_norm(model: nn.Module, X: Any) -> float:
     model : torch.nn.Module
         Gives predictions of shape (n,) or (n, 1).
     X : torch.Tensor of shape (n, width)
+
+    Raises
+    ------
+    UndefinedSharpness
+        A model whose mean prediction depends on no parameter.
     """
     need("torch", "a gradient", "nets")
-    from locum.optimize._ignite_steps import norm_of
-    from locum.optimize._offline_networks import mean_slope
+    from locum.optimize._ignite_steps import mean_slope, norm_of
 
     return float(norm_of(mean_slope(model, lambda: model(X).mean())[1]).detach())

@@ -44,7 +44,7 @@ def objective(function: Callable[[Point], float], space: Space, **settings: Any)
         raise InvalidData(f"expected a function of a point, got {type(function).__name__}")
 
     def answer(rows: Any) -> NDArray[np.float64]:
-        return np.array([_number(function(_point(space, row))) for row in rows])
+        return np.array([_number(function(point_of(space, row))) for row in rows])
 
     name = settings.pop("name", None) or getattr(function, "__name__", type(function).__name__)
     fingerprint = settings.pop("fingerprint", None)
@@ -76,7 +76,8 @@ def rows_of(space: Space, points: Sequence[Mapping[str, Any]]) -> NDArray[Any]:
     return out
 
 
-def _point(space: Space, row: Any) -> Point:
+def point_of(space: Space, row: Any) -> Point:
+    """The point of a row that `rows_of` made."""
     point = {name: value for name, value in zip(space.names, row, strict=True) if value is not None}
     for one in space.parameters:
         if one.name in point and one.width == 1:
