@@ -1,7 +1,8 @@
-"""Runs one optimiser on functions of BBOB, in the environment of the optimisers: cells in, values out, a line each.
+"""Runs one optimiser on functions of BBOB or on real tasks, in its own environment: cells in, values out, a line each.
 
-In, on standard input: JSON lines {"function", "dimension", "seed", "budget"}; the instance of the function is seed + 1.
-Out: the same with ``values``, what each evaluation gave above the optimum, in their order, and ``seconds`` in all.
+In, on standard input: JSON lines {"function", "dimension", "seed", "budget"}; a number is a function of BBOB, whose instance is
+seed + 1, and a name one of ``_tasks``. Out: the same with ``values``, what each evaluation gave, in their order, above the
+optimum for BBOB, and ``seconds`` in all.
 
 With {"dimension", "seed", "told", "ask"} instead, the optimiser is told that many random points, and the seconds for each of
 ``ask`` suggestions after it are given as ``suggested``.
@@ -19,8 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from _tasks import HIGH, LOW, task
 
-LOW, HIGH = -5.0, 5.0
 Objective = Callable[[np.ndarray], float]
 
 
@@ -247,7 +248,8 @@ OPTIMIZERS: dict[str, Any] = {
 # ---------------------------------------------------------------------- cells
 def regret(kind: Any, cell: dict[str, Any]) -> dict[str, Any]:
     d, seed, budget = cell["dimension"], cell["seed"], cell["budget"]
-    ask_value = bbob(cell["function"], d, seed + 1)
+    which = cell["function"]
+    ask_value = task(which)[1] if isinstance(which, str) else bbob(which, d, seed + 1)
     began, values = time.perf_counter(), []
     optimizer = kind(d, seed, budget)
     for _ in range(budget):
