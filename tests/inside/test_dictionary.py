@@ -327,7 +327,7 @@ def test_atoms_of_other_lengths_give_the_same_reconstructions(fitted, planted, t
     np.testing.assert_allclose(again.reconstruct(X), sae.reconstruct(X), atol=1e-4)
     cfg = json.loads((tmp_path / "cfg.json").read_text())
     (tmp_path / "cfg.json").write_text(json.dumps(cfg | {"architecture": "temporal"}))
-    with pytest.raises(FormatError, match="expected one of standard, .* got 'temporal'"):
+    with pytest.raises(FormatError, match=r"expected one of standard, .* got 'temporal'"):
         from_saelens(tmp_path)
 
 
@@ -337,7 +337,8 @@ def test_what_dictionary_learning_saved_is_read(fitted, planted, tmp_path):
     w = {name: one.detach() for name, one in nested._net.state_dict().items()}
     theirs = {
         "W_enc": w["encoder.map.weight"].T.clone(), "b_enc": w["encoder.map.bias"], "W_dec": w["atoms"], "b_dec": w["bias"],
-        "k": torch.tensor(3, dtype=torch.int), "threshold": w["encoder.threshold"], "group_sizes": torch.tensor([3, 3, 6, 12, 24]),
+        "k": torch.tensor(3, dtype=torch.int), "threshold": w["encoder.threshold"],
+        "group_sizes": torch.tensor([3, 3, 6, 12, 24]),
     }  # fmt: skip
     write(tmp_path / "nested", theirs, "MatryoshkaBatchTopKSAE")
     again = from_dictionary_learning(tmp_path / "nested")
@@ -345,7 +346,8 @@ def test_what_dictionary_learning_saved_is_read(fitted, planted, tmp_path):
     assert again.encoder.groups == (1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
     w = {name: one.detach() for name, one in top._net.state_dict().items()}
     theirs = {
-        "encoder.weight": w["encoder.map.weight"], "encoder.bias": w["encoder.map.bias"], "decoder.weight": w["atoms"].T.clone(),
+        "encoder.weight": w["encoder.map.weight"], "encoder.bias": w["encoder.map.bias"],
+        "decoder.weight": w["atoms"].T.clone(),
         "b_dec": w["bias"], "k": torch.tensor(3), "threshold": torch.tensor(-1.0),
     }  # fmt: skip
     write(tmp_path / "top", theirs, "AutoEncoderTopK")

@@ -227,7 +227,7 @@ def test_stores_of_other_settings_models_and_sites_are_refused(tap, documents, s
     ActivationStore.open(store.folder, tap=tap)
     with pytest.raises(FormatError, match="is of another model"):
         ActivationStore.open(store.folder, tap=Tap(Broken(0.0).eval(), {"res": "body"}))
-    with pytest.raises(FormatError, match="has no site 'res' at model.layers.2, out; it has res, hidden"):
+    with pytest.raises(FormatError, match=r"has no site 'res' at model\.layers\.2, out; it has res, hidden"):
         ActivationStore.open(store.folder, tap=Tap(language_model, {"res": "model.layers.2"}))
     with pytest.raises(InvalidData, match="there is no site 'mlp'"):
         store["mlp"]

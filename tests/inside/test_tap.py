@@ -168,24 +168,24 @@ class Shared(torch.nn.Module):
 
 def test_a_module_called_twice_and_one_without_a_tensor_are_refused():
     net = Shared().eval()
-    with pytest.raises(CalledTwice, match="'one' .*was called twice in one pass"):
+    with pytest.raises(CalledTwice, match=r"'one' .*was called twice in one pass"):
         Tap(net, {"one": "one"}).read(torch.ones(2, 3))
     with pytest.raises(CalledTwice, match="called twice"), Tap(net, {"one": "one"}).edit("one", lambda h: h):
         net(torch.ones(2, 3))
-    with pytest.raises(InvalidData, match="expected a tensor at the site 'pair' .*got dict"):
+    with pytest.raises(InvalidData, match=r"expected a tensor at the site 'pair' .*got dict"):
         Tap(net, {"pair": "pair"}).read(torch.ones(2, 3))
-    with pytest.raises(InvalidData, match="'idle' .* took no part"):
+    with pytest.raises(InvalidData, match=r"'idle' .* took no part"):
         Tap(net, {"idle": "idle"}).read(torch.ones(2, 3))
-    with pytest.raises(InvalidData, match="call model.eval"):
+    with pytest.raises(InvalidData, match=r"call model.eval"):
         Tap(Shared(), {"one": "one"})
 
 
 def test_a_stand_in_of_another_shape_or_a_later_source_is_refused(language_model):
     tap = tap_of(language_model)
-    with pytest.raises(InvalidData, match=r"expected a stand-in for 'res' of shape \(2, 12, 16\), got \(2, 12, 8\)"):
-        with tap.replace("res", lambda h: h[..., :8]):
-            language_model(IDS)
-    with pytest.raises(InvalidData, match="'res' comes after 'mlp.out'"), tap.replace("mlp.out", abs, source="res"):
+    refused = pytest.raises(InvalidData, match=r"expected a stand-in for 'res' of shape \(2, 12, 16\), got \(2, 12, 8\)")
+    with refused, tap.replace("res", lambda h: h[..., :8]):
+        language_model(IDS)
+    with pytest.raises(InvalidData, match=r"'res' comes after 'mlp.out'"), tap.replace("mlp.out", abs, source="res"):
         language_model(IDS)
 
 

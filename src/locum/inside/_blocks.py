@@ -84,12 +84,16 @@ class BlockWriter:
     Where a process ends in between, files are cut back to what the manifest knows, so that going on gives the same bytes.
     """
 
-    def __init__(self, folder: Path, columns: Mapping[str, Column], block_rows: int, facts: Mapping[str, Any], seed: int) -> None:
+    def __init__(
+        self, folder: Path, columns: Mapping[str, Column], block_rows: int, facts: Mapping[str, Any], seed: int
+    ) -> None:
         self.folder, self.columns, self.block_rows, self.seed = folder, dict(columns), block_rows, seed
         fresh = {"blocks": [], "staged": dict.fromkeys(SPLITS, 0), "next_batch": 0, "complete": False, "stats": None}
         self.manifest: dict[str, Any] = {"format": FORMAT, **facts, "progress": fresh}
         self.moments = {
-            name: _Moments(np.zeros((c.width, c.width), order="F"), np.zeros(c.width)) for name, c in columns.items() if name != LABELS
+            name: _Moments(np.zeros((c.width, c.width), order="F"), np.zeros(c.width))
+            for name, c in columns.items()
+            if name != LABELS
         }
         self._idle: list[Path] = []
 
@@ -145,7 +149,7 @@ class BlockWriter:
             if self.progress["staged"][split]:
                 self._flush(split)
         self.checkpoint(self.progress["next_batch"])
-        self.manifest |= facts | {"sums": {name: _summary(one) for name, one in self.moments.items()}}
+        self.manifest |= {**facts, "sums": {name: _summary(one) for name, one in self.moments.items()}}
         self.progress["complete"] = True
         self._write_manifest()
 

@@ -17,9 +17,7 @@ def gather_sum(offsets: Tensor, index: Tensor, value: Tensor, rows: Tensor) -> T
     """Sums of rows, weighted: line b adds ``value[j] * rows[index[j]]`` for j from offsets[b] to offsets[b + 1]."""
     if not len(index):
         return rows.new_zeros(len(offsets) - 1, rows.shape[1])
-    return functional.embedding_bag(
-        index, rows, offsets, mode="sum", per_sample_weights=value, include_last_offset=True
-    )
+    return functional.embedding_bag(index, rows, offsets, mode="sum", per_sample_weights=value, include_last_offset=True)
 
 
 def scatter_outer(offsets: Tensor, index: Tensor, value: Tensor, lines: Tensor, n: int) -> Tensor:

@@ -142,7 +142,7 @@ class ReLUEncoder(_Linear):
 
 
 class GatedEncoder(_Linear):
-    """A gate says which latents are active, a scaled copy of the same map says how much (Rajamanoharan and others, 2404.16014)."""
+    """A gate says which latents are active, a scaled copy of its map how much (Rajamanoharan and others, 2404.16014)."""
 
     def __init__(self, atoms: Tensor, l0: float, weight: float, pace: float) -> None:
         super().__init__(atoms)

@@ -75,7 +75,13 @@ def save(dictionary: Dictionary, folder: Path) -> None:
     tensors = {f"net.{name}": one.detach().cpu().numpy() for name, one in dictionary._net.state_dict().items()}
     write_tensors(folder / _TENSORS, {**tensors, "mean": dictionary.mean_})
     settings = {name: plain(value) for name, value in dictionary.get_params(deep=False).items()}
-    record = {"format": FORMAT, "class": kind, "settings": settings, "width": dictionary.n_features_in_, "tied": dictionary._net.tied}
+    record = {
+        "format": FORMAT,
+        "class": kind,
+        "settings": settings,
+        "width": dictionary.n_features_in_,
+        "tied": dictionary._net.tied,
+    }
     record["tau"] = getattr(dictionary._net.encoder, "tau", None)
     (folder / _JSON).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -112,7 +118,9 @@ def build(
     off = float((lengths - 1).abs().max())
     if off > _OFF:
         at = int((lengths - 1).abs().argmax())
-        raise FormatError(f"expected atoms of length 1 in {where}, got {float(lengths[at]):g} for atom {at}; normalise them first")
+        raise FormatError(
+            f"expected atoms of length 1 in {where}, got {float(lengths[at]):g} for atom {at}; normalise them first"
+        )
     atoms = tensors["atoms"]
     first = tensors.get("encoder.map.weight", atoms)
     shift = None if tied else torch.zeros(first.shape[1])

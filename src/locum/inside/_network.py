@@ -44,6 +44,7 @@ class DictionaryNet(nn.Module):
     """
 
     silent: Tensor
+    shift: Tensor
 
     def __init__(
         self, encoder: Encoder, atoms: Tensor, bias: Tensor, shift: Tensor | None, ends: tuple[int, ...], dead: Any
@@ -71,7 +72,7 @@ class DictionaryNet(nn.Module):
 
     # ------------------------------------------------------------------ learning
     def learn(self, x: Tensor, y: Tensor) -> Learnt:
-        """The loss on a batch: the mean over prefixes of the mean squared error, what the encoder adds, and the dead latents."""
+        """The loss on a batch: the mean over prefixes of the mean squared error, what the encoder adds, and dead latents."""
         centred = self.centred(x)
         codes, extra = self.encoder.learn(centred, self.atoms)
         target = y - self.bias
@@ -122,7 +123,8 @@ class DictionaryNet(nn.Module):
         alive[rows] = False
         towards, seen = (nn.functional.normalize(one[drawn], dim=1) for one in (y - self.bias, centred))
         self.atoms[rows] = towards
-        for parameter, part in [(self.atoms, rows), *self.encoder.restart(rows, seen, alive)]:
+        begun: list[tuple[nn.Parameter, Tensor]] = self.encoder.restart(rows, seen, alive)
+        for parameter, part in [(self.atoms, rows), *begun]:
             for moment in ("exp_avg", "exp_avg_sq"):
                 if moment in optimizer.state.get(parameter, {}):
                     optimizer.state[parameter][moment][part] = 0.0
@@ -176,5 +178,3 @@ class DictionaryModule(nn.Module):
         else:
             codes = self.net.codes(flat)
         return self.net.decode(codes).reshape(*x.shape[:-1], -1).to(x.dtype)
-
-

@@ -56,7 +56,9 @@ def pursue(
     return index, value
 
 
-def _pursue_few(x: Tensor, atoms: Tensor, gram: Tensor, stop: Tensor, dropped: Tensor | None, index: Tensor, value: Tensor) -> None:
+def _pursue_few(
+    x: Tensor, atoms: Tensor, gram: Tensor, stop: Tensor, dropped: Tensor | None, index: Tensor, value: Tensor
+) -> None:
     fit = x @ atoms.T
     if dropped is not None:
         fit[:, dropped] = -torch.inf
@@ -84,7 +86,7 @@ class _Retraced(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, atoms, index, value = ctx.saved_tensors
         to_x, to_atoms = torch.empty_like(x), torch.zeros_like(atoms)
-        n, k = index.shape
+        n = len(index)
         rows = n if x.is_cuda else _ROWS_BACK
         for start in range(0, n, rows):
             part = slice(start, start + rows)

@@ -90,7 +90,9 @@ def train_dictionary(
         net = made(spec, plan.n_latents, mean, None if target is None else _mean(target) * out, steps).to(device)
         net.window = math.ceil(getattr(spec.dead, "window", 0.1) * count * plan.epochs)
         optimizer = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, betas=plan.betas, fused=True)
-        run = _Run(net, optimizer, plan, steps, checkpoint, {"rows": count, "name": rows.name, "spec": repr(spec), "plan": repr(plan)})
+        run = _Run(
+            net, optimizer, plan, steps, checkpoint, {"rows": count, "name": rows.name, "spec": repr(spec), "plan": repr(plan)}
+        )
         done = run.resume(device)
         for step, (x, y) in enumerate(_pairs(rows, target, plan)):
             if step < done:
@@ -103,7 +105,8 @@ def train_dictionary(
         net.fold(into, out)
     net.eval()
     dead = float((net.silent >= max(1, count * plan.epochs // 10)).double().mean())
-    return net, Record(*map(tuple, run.curves), dead, count * plan.epochs, time.perf_counter() - start)  # type: ignore[arg-type]
+    seconds = time.perf_counter() - start
+    return net, Record(tuple(run.at), tuple(run.fvu), tuple(run.l0), dead, count * plan.epochs, seconds)
 
 
 def _pairs(rows: ActivationRows, target: ActivationRows | None, plan: Plan) -> Iterator[tuple[Any, Any]]:
@@ -145,7 +148,9 @@ class _Run:
     settings: dict[str, Any]
 
     def __post_init__(self) -> None:
-        self.curves: tuple[list[int], list[float], list[float]] = ([], [], [])
+        self.at: list[int] = []
+        self.fvu: list[float] = []
+        self.l0: list[float] = []
 
     def step(self, step: int, x: torch.Tensor, y: torch.Tensor) -> None:
         net, share = self.net, step / self.steps
@@ -163,20 +168,21 @@ class _Run:
         if isinstance(net.dead, Resampling) and any(step == int(one * self.steps) for one in net.dead.times):
             net.resample(x, y, self.optimizer)
         if step % max(1, self.steps // _POINTS) == 0 or step == self.steps - 1:
-            fvu = float(told.fvu)
             if not math.isfinite(float(told.loss.detach())):
                 raise TrainingFailed(f"the loss of step {step + 1} is not finite; train with a smaller learning_rate=")
-            for curve, value in zip(self.curves, (step + 1, fvu, told.l0), strict=True):
-                curve.append(value)  # type: ignore[arg-type]
+            self.at.append(step + 1)
+            self.fvu.append(float(told.fvu))
+            self.l0.append(told.l0)
 
     def words(self) -> str:
-        return f"FVU {self.curves[1][-1]:.3f}, L0 {self.curves[2][-1]:.1f}"
+        return f"FVU {self.fvu[-1]:.3f}, L0 {self.l0[-1]:.1f}"
 
     def write(self, done: int, device: torch.device) -> None:
         assert self.path is not None
         record = {
-            "format": _FORMAT, "settings": self.settings, "net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "done": done, "curves": [list(curve) for curve in self.curves],
+            "format": _FORMAT, "settings": self.settings, "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "done": done, "curves": [self.at, self.fvu, self.l0],
         }  # fmt: skip
         write_whole(self.path, record | drawn(device))
 
@@ -188,6 +194,6 @@ class _Run:
         found = read_checkpoint(self.path, self.settings, version=_FORMAT, device=device, advice=advice)
         self.net.load_state_dict(found["net"])
         self.optimizer.load_state_dict(found["optimizer"])
-        self.curves = tuple(found["curves"])  # type: ignore[assignment]
+        self.at, self.fvu, self.l0 = found["curves"]
         draw_on(found, device)
         return int(found["done"])

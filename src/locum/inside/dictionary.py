@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -76,8 +75,8 @@ class Dictionary(BaseEstimator, ABC):
         X : ActivationRows, array-like or torch.Tensor of shape (n, width)
             A site of a store, of which the training part is used, or rows in memory.
         y : as X, or None, default=None
-            Rows to give back instead of X itself, such as the outputs of a layer for its inputs: a site of the same store, or rows
-            in the same order.
+            Rows to give back instead of X itself, such as the outputs of a layer for its inputs: a site of the same store,
+            or rows in the same order.
         val : as X, or None, default=None
             Rows on which ``val_fvu_`` is measured, where X gives itself back; the validation part where X is a store.
         checkpoint : path or None, default=None
@@ -102,7 +101,12 @@ class Dictionary(BaseEstimator, ABC):
         target = None if y is None else as_rows(y, "y")
         self._check(rows, target)
         net, record = train_dictionary(
-            self.spec(), rows, target, self._plan(), checkpoint=None if checkpoint is None else Path(checkpoint), progress=progress
+            self.spec(),
+            rows,
+            target,
+            self._plan(),
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            progress=progress,
         )
         self._take(net, np.asarray((rows if target is None else target).mean_), rows.width)
         self.record_ = record
@@ -119,8 +123,8 @@ class Dictionary(BaseEstimator, ABC):
         if rate is None:
             rate = 2e-4 / (self.n_latents / 16384) ** 0.5
         return Plan(
-            self.n_latents, self.epochs, self.batch_size, float(rate), tuple(self.betas), self.warmup, self.decay, self.clip,
-            self.normalize, str(self.device), self.random_state,
+            self.n_latents, self.epochs, self.batch_size, float(rate), (self.betas[0], self.betas[1]), self.warmup,
+            self.decay, self.clip, self.normalize, str(self.device), self.random_state,
         )  # fmt: skip
 
     def _check(self, rows: ActivationRows, target: ActivationRows | None) -> None:
@@ -129,11 +133,11 @@ class Dictionary(BaseEstimator, ABC):
         require_whole(0, random_state=self.random_state)
         for name in ("warmup", "decay"):
             value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 < value < 1:
+            if not isinstance(value, int | float) or not 0 < value < 1:
                 raise InvalidData(f"expected {name}= as a share of the training between 0 and 1, got {value!r}")
         for name in ("learning_rate", "clip"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and 0 < value < np.inf):
+            if value is not None and not (isinstance(value, int | float) and 0 < value < np.inf):
                 raise InvalidData(f"expected {name}= to be a positive number or None, got {value!r}")
         spec = self.spec()
         if not isinstance(spec, EncoderSpec):
@@ -146,7 +150,9 @@ class Dictionary(BaseEstimator, ABC):
         if target is not None:
             ours, theirs = getattr(rows, "store", None), getattr(target, "store", None)
             if (ours is None) != (theirs is None) or (ours is not None and ours.hash != theirs.hash):  # type: ignore[union-attr]
-                raise InvalidData("expected X and y of one store, or both in memory: rows of two stores are of different tokens")
+                raise InvalidData(
+                    "expected X and y of one store, or both in memory: rows of two stores are of different tokens"
+                )
             if rows.count("train") != target.count("train"):
                 raise InvalidData(f"expected X and y of one length, got {rows.count('train')} and {target.count('train')} rows")
 
@@ -319,7 +325,7 @@ class Dictionary(BaseEstimator, ABC):
     # ------------------------------------------------------------------ helpers
     def _check_k(self, k: Any) -> None:
         check_is_fitted(self, "atoms_")
-        if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= len(self.atoms_):
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= len(self.atoms_):
             raise InvalidData(f"expected k= as a whole number from 1 to the {len(self.atoms_)} latents, got {k!r}")
 
     def _through(self, X: Any, function: Callable[[Any], Any]) -> Iterator[Any]:
@@ -405,14 +411,15 @@ class SparseAutoencoder(Dictionary):
     Cost of a step with TopK and BatchTopK, of n rows, width m and p latents: one product of 2 n m p operations and what is
     active; peers' dense steps take five such products. ReLU does the same once few latents are active.
 
-    **Departures**: dead latents are counted over a share of the training rather than ten million rows; the errors are means over
+    **Departures**: dead latents are counted over a share of the training rather than ten million rows; the errors are means
+    over
     the columns, so that the weights of all penalties mean the same for any width; the threshold of BatchTopK is a mean over the
     last part of the training.
 
     References
     ----------
-    Bricken and others, *Towards Monosemanticity* (2023); Gao and others, arXiv 2406.04093; Bussmann and others, arXiv 2412.06410
-    and 2503.17547; Rajamanoharan and others, arXiv 2404.16014 and 2407.14435.
+    Bricken and others, *Towards Monosemanticity* (2023); Gao and others, arXiv 2406.04093; Bussmann and others, arXiv
+    2412.06410 and 2503.17547; Rajamanoharan and others, arXiv 2404.16014 and 2407.14435.
 
     Examples
     --------
@@ -421,7 +428,7 @@ class SparseAutoencoder(Dictionary):
     >>> X = (rng.random((4000, 12)) < 0.1) @ truth
     >>> sae = SparseAutoencoder(24, TopK(2), epochs=10, batch_size=128, learning_rate=3e-3).fit(X)
     >>> Z = sae.transform(X)
-    >>> Z.shape, bool(Z.getnnz(axis=1).max() <= 2)
+    >>> Z.shape, bool(Z.count_nonzero(axis=1).max() <= 2)
     ((4000, 24), True)
     >>> sae.fidelity(X)["FVU"].value < 0.3
     True

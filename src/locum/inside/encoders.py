@@ -31,8 +31,8 @@ class AuxiliaryLoss:
     weight : float, default=0.03125
         Of the loss, which is relative to the variance of what is left over.
     window : float, default=0.1
-        A latent is dead that was not active in this share of the rows of the whole training. (The papers' ten million rows would
-        never pass in a short training.)
+        A latent is dead that was not active in this share of the rows of the whole training. (The papers' ten million rows
+        would never pass in a short training.)
     """
 
     weight: float = 1 / 32
@@ -279,7 +279,7 @@ class Matryoshka(EncoderSpec):
     groups: tuple[float, ...] = (1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 
     @property
-    def dead(self) -> Any:  # type: ignore[override]
+    def dead(self) -> Any:
         """That of the encoder within."""
         return self.encoder.dead
 

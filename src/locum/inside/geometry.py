@@ -21,8 +21,8 @@ _FOUND = 0.5  # cosine from which on a feature counts as found by the atom match
 def effective_rank(codes: Any) -> float:
     """Exponential of the entropy of the spectrum of co-activations: how many directions codes spread over.
 
-    The eigenvalues are those of Z' Z, divided by their sum. One latent alone gives 1, q latents that are active one at a time and
-    equally strong give q.
+    The eigenvalues are those of Z' Z, divided by their sum. One latent alone gives 1, q latents that are active one at a
+    time and equally strong give q.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ def babel_selected(
     ends = bootstrap_mean(found, level, groups=documents, random_state=random_state)
     groups = None if documents is None else len(np.unique(np.asarray(documents)))
     return Fidelity(
-        f"Babel({r}) of selected atoms", float(found.mean()), ends.lower, ends.upper, level, len(found), "", "rows", ends.method,
-        groups=groups, greater_is_better=False,
+        f"Babel({r}) of selected atoms", float(found.mean()), ends.lower, ends.upper, level, len(found), "", "rows",
+        ends.method, groups=groups, greater_is_better=False,
     )  # fmt: skip
 
 
@@ -121,8 +121,8 @@ def matched(atoms: ArrayLike, features: ArrayLike) -> tuple[NDArray[np.int64], N
 def absorption_score(atoms: ArrayLike, features: ArrayLike, parents: ArrayLike) -> float:
     """Mean cosine between the atoms of child features and the true parents: 0 where no child has absorbed its parent.
 
-    It needs planted truth. A child that no atom is near to (cosine with the atom matched below 0.5) does not count; NaN where no
-    child was found.
+    It needs planted truth. A child that no atom is near to (cosine with the atom matched below 0.5) does not count; NaN
+    where no child was found.
 
     Parameters
     ----------
@@ -138,9 +138,7 @@ def absorption_score(atoms: ArrayLike, features: ArrayLike, parents: ArrayLike) 
     if not children.size:
         return float("nan")
     A, F = np.asarray(atoms, dtype=np.float64), np.asarray(features, dtype=np.float64)
-    cosines = [
-        float(A[at[i]] @ F[parent[i]] / (np.linalg.norm(A[at[i]]) * np.linalg.norm(F[parent[i]]))) for i in children
-    ]
+    cosines = [float(A[at[i]] @ F[parent[i]] / (np.linalg.norm(A[at[i]]) * np.linalg.norm(F[parent[i]]))) for i in children]
     return float(np.mean(cosines))
 
 

@@ -109,7 +109,9 @@ def to_saelens(dictionary: Dictionary, path: Any, *, metadata: Mapping[str, Any]
         else:
             tensors["b_enc"] = bias
             cfg |= {"architecture": "standard"} if isinstance(spec, ReLU) else {}
-            cfg |= {"architecture": "topk", "k": spec.k, "rescale_acts_by_decoder_norm": False} if isinstance(spec, TopK) else {}
+            cfg |= (
+                {"architecture": "topk", "k": spec.k, "rescale_acts_by_decoder_norm": False} if isinstance(spec, TopK) else {}
+            )
         if isinstance(spec, JumpReLU | BatchTopK):
             tensors["threshold"] = np.broadcast_to(state["encoder.threshold"], bias.shape).astype(np.float32)
             cfg["architecture"] = "jumprelu"
@@ -176,7 +178,9 @@ def _their_spec(kind: str, arrays: _Arrays, folder: Path) -> EncoderSpec:
         if kind == "AutoEncoderTopK":
             return TopK(k)
         if float(arrays["threshold"]) < 0:
-            raise FormatError(f"the training in {folder} ended before its threshold was set, so rows cannot be encoded by themselves")
+            raise FormatError(
+                f"the training in {folder} ended before its threshold was set, so rows cannot be encoded by themselves"
+            )
         if kind == "BatchTopKSAE":
             return BatchTopK(k)
         sizes = arrays["group_sizes"].astype(float)
@@ -194,7 +198,9 @@ def _state(parts: Mapping[str, Any], *, ranked: bool, where: Path) -> dict[str, 
     if lengths.min() <= 0:
         raise FormatError(f"atom {int(lengths.argmin())} in {where} is zero; drop it first")
     if ranked and lengths.max() / lengths.min() > 1.001:
-        raise FormatError(f"the atoms in {where} have lengths from {lengths.min():g} to {lengths.max():g}, and codes are ranked by size")
+        raise FormatError(
+            f"the atoms in {where} have lengths from {lengths.min():g} to {lengths.max():g}, and codes are ranked by size"
+        )
     state = {
         "atoms": parts["W_dec"] / lengths[:, None], "bias": parts["b_dec"],
         "encoder.map.weight": parts["W_enc"].T * lengths[:, None],

@@ -56,15 +56,19 @@ def fvu(
     value = float(terms[:, 0].sum() / terms[:, 1].sum())
     if np.abs(terms[:, 0] - value * terms[:, 1]).max() <= 1e-6 * terms[:, 1].mean():  # no spread but that of rounding
         return _fidelity("FVU", value, (value, value), len(x), documents, level, "no spread", False, region)
-    found = bootstrap(
-        terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, groups=documents, random_state=random_state
-    )
+    found = bootstrap(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, groups=documents, random_state=random_state)
     ends = (min(np.exp(found.lower), value), max(np.exp(found.upper), value))
     return _fidelity("FVU", value, ends, len(x), documents, level, found.method, False, region)
 
 
 def cosine(
-    truth: ArrayLike, said: ArrayLike, mean: ArrayLike, *, documents: ArrayLike | None = None, level: float = 0.95, region: str = ""
+    truth: ArrayLike,
+    said: ArrayLike,
+    mean: ArrayLike,
+    *,
+    documents: ArrayLike | None = None,
+    level: float = 0.95,
+    region: str = "",
 ) -> Fidelity:
     """Mean cosine between rows and what was said of them, both less the mean.
 
@@ -83,7 +87,9 @@ def cosine(
     found = np.divide((x * y).sum(axis=1), lengths, out=np.zeros(len(x)), where=lengths > 0)
     scores = np.clip(found, -1.0, 1.0)
     ends = bounded_mean(scores, -1.0, 1.0, level, groups=documents)
-    return _fidelity("cosine", float(scores.mean()), (ends.lower, ends.upper), len(x), documents, level, ends.method, True, region)
+    return _fidelity(
+        "cosine", float(scores.mean()), (ends.lower, ends.upper), len(x), documents, level, ends.method, True, region
+    )
 
 
 def mean_l0(
@@ -101,7 +107,9 @@ def mean_l0(
     """
     counts = _active(codes).sum(axis=1).astype(float)
     found = bootstrap_mean(counts, level, groups=documents, random_state=random_state)
-    return _fidelity("L0", float(counts.mean()), (found.lower, found.upper), len(counts), documents, level, found.method, False, region)
+    return _fidelity(
+        "L0", float(counts.mean()), (found.lower, found.upper), len(counts), documents, level, found.method, False, region
+    )
 
 
 def dead_share(codes: Any, *, level: float = 0.95, region: str = "") -> Fidelity:
@@ -120,12 +128,27 @@ def dead_share(codes: Any, *, level: float = 0.95, region: str = "") -> Fidelity
     ends = binomial(dead, len(used), level).including(dead / len(used))
     how = f"latents on {codes.shape[0]} rows"
     return Fidelity(
-        "dead share", dead / len(used), ends.lower, ends.upper, level, len(used), region, how, ends.method, greater_is_better=False
+        "dead share",
+        dead / len(used),
+        ends.lower,
+        ends.upper,
+        level,
+        len(used),
+        region,
+        how,
+        ends.method,
+        greater_is_better=False,
     )
 
 
 def reconstruction_rivals(
-    rows: ActivationRows, X: ArrayLike, k: int, *, documents: ArrayLike | None = None, level: float = 0.95, random_state: int = 0
+    rows: ActivationRows,
+    X: ArrayLike,
+    k: int,
+    *,
+    documents: ArrayLike | None = None,
+    level: float = 0.95,
+    random_state: int = 0,
 ) -> dict[str, Fidelity]:
     """Fraction of variance unexplained by what needs no dictionary: the mean, and k numbers a row on fixed directions.
 
@@ -147,7 +170,7 @@ def reconstruction_rivals(
         "mean", "PCA" and "random directions".
     """
     x, mean = finite_rows(X, rows.width).astype(np.float64), np.asarray(rows.mean_)
-    few = max(1, min(int(round(k)), rows.width))
+    few = max(1, min(k, rows.width))
     axes = np.linalg.eigh(np.asarray(rows.gram_) - np.outer(mean, mean))[1][:, ::-1][:, :few]
     drawn = np.linalg.qr(np.random.default_rng([random_state, 7]).normal(size=(rows.width, few)))[0]
     told: dict[str, Any] = {"documents": documents, "level": level, "random_state": random_state}
@@ -170,7 +193,15 @@ def _pair(truth: ArrayLike, said: ArrayLike) -> tuple[NDArray[np.float64], NDArr
 
 
 def _fidelity(
-    measure: str, value: float, ends: tuple[float, float], n: int, documents: Any, level: float, method: str, greater: bool, region: str
+    measure: str,
+    value: float,
+    ends: tuple[float, float],
+    n: int,
+    documents: Any,
+    level: float,
+    method: str,
+    greater: bool,
+    region: str,
 ) -> Fidelity:
     groups = None if documents is None else len(np.unique(np.asarray(documents)))
     lower, upper = min(ends[0], value), max(ends[1], value)

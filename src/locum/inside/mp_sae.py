@@ -1,16 +1,16 @@
 """Matching pursuit over a learned dictionary stands in for an activation vector, one atom after the other.
 
-Each atom only has to explain what those before it left over, so a concept within a concept keeps a direction of its own, and how
-many atoms are taken can be chosen when the dictionary is used.
+Each atom only has to explain what those before it left over, so a concept within a concept keeps a direction of its own, and
+how many atoms are taken can be chosen when the dictionary is used.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, final
+from dataclasses import dataclass
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from locum.core.bounds import binomial, survey_proportion
 from locum.core.errors import InvalidData
@@ -23,7 +23,8 @@ from locum.inside.rows import finite_rows
 __all__ = ["MatchingPursuitSAE", "PursuitPath"]
 
 
-class PursuitPath(NamedTuple):
+@dataclass(frozen=True)
+class PursuitPath:
     """What a pursuit did, step by step; an atom may be chosen twice.
 
     Attributes
@@ -45,9 +46,10 @@ class MatchingPursuitSAE(Dictionary):
 
     .. math:: j = \arg\max_i D_i \cdot r, \quad a = \max(D_j \cdot r, 0), \quad z_j \mathrel{+}= a, \quad r \mathrel{-}= a D_j
 
-    until k steps, a residual shorter than `tau`, or no positive product. The loss is the squared length of the last residual; its
-    gradient goes through the sizes a and the atoms, with the choices j as constants. After every step r is orthogonal to the atom
-    just chosen and no longer than before. Trained with k steps, it may be used with any number.
+    until k steps, a residual shorter than `tau`, or no positive product. The loss is the squared length of the last
+    residual; its
+    gradient goes through the sizes a and the atoms, with the choices j as constants. After every step r is orthogonal to the
+    atom just chosen and no longer than before. Trained with k steps, it may be used with any number.
 
     Parameters
     ----------
@@ -159,9 +161,7 @@ class MatchingPursuitSAE(Dictionary):
         return MatchingPursuit(self.k, self.tau, self.dropout, until, dead)
 
     # ------------------------------------------------------------------ use
-    def encode(
-        self, X: ArrayLike, k: int | None = None, *, target_fvu: float | None = None, return_path: bool = False
-    ) -> Any:
+    def encode(self, X: ArrayLike, k: int | None = None, *, target_fvu: float | None = None, return_path: bool = False) -> Any:
         """Codes of rows, none negative, shape (n, n_latents).
 
         Parameters
@@ -228,8 +228,8 @@ class MatchingPursuitSAE(Dictionary):
             groups = len(np.unique(np.asarray(documents)))
         ends = ends.including(share)
         return Fidelity(
-            f"coverage of FVU {target_fvu:g}", share, ends.lower, ends.upper, level, len(reached), "", "held-out rows", ends.method,
-            groups=groups,
+            f"coverage of FVU {target_fvu:g}", share, ends.lower, ends.upper, level, len(reached), "", "held-out rows",
+            ends.method, groups=groups,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ how atoms lie

@@ -207,7 +207,7 @@ class ArrayStore(ActivationRows):
         return self._training.mean(axis=0)
 
     @cached_property
-    def gram_(self) -> NDArray[np.float64]:  # type: ignore[override]
+    def gram_(self) -> NDArray[np.float64]:
         return self._training.T @ self._training / len(self._training)
 
 

@@ -38,8 +38,8 @@ def splice_fidelity(
     """Cross-entropy of a causal language model as it is, with a stand-in at a site, and with the site ablated.
 
     Positions that the filter leaves out keep their own activations in every run. The share recovered is
-    ``(ablated - spliced) / (ablated - original)``: 1 where nothing is lost, 0 where the stand-in is no better than the ablation.
-    All intervals are over documents, with the same documents resampled in all runs.
+    ``(ablated - spliced) / (ablated - original)``: 1 where nothing is lost, 0 where the stand-in is no better than the
+    ablation. All intervals are over documents, with the same documents resampled in all runs.
 
     Parameters
     ----------
@@ -84,7 +84,11 @@ def splice_fidelity(
         "mean": (lambda x: torch.zeros_like(x) + centre.to(x), None),
         "zero": (torch.zeros_like, None),
     }
-    rows = [one for batch in token_batches(ids, context, batch_size, random_state) for one in _measured(tap, site, ways, ids, batch, keep)]
+    rows = [
+        one
+        for batch in token_batches(ids, context, batch_size, random_state)
+        for one in _measured(tap, site, ways, ids, batch, keep)
+    ]
     owner, table = np.array([document for document, _ in rows]), np.array([terms for _, terms in rows])
     return _told(table, owner, level, random_state)
 

@@ -163,8 +163,8 @@ class ActivationStore:
             writer.complete({"seconds": round(time.perf_counter() - start, 1)})
         except OSError as error:
             raise StoreError(
-                f"cannot write on in {folder}: {error.strerror or error}; make room and call collect again, which goes on, or open "
-                f"it as it is: {len(read_manifest(folder)['progress']['blocks'])} blocks are whole"
+                f"cannot write on in {folder}: {error.strerror or error}; make room and call collect again, which goes on, "
+                f"or open it as it is: {len(read_manifest(folder)['progress']['blocks'])} blocks are whole"
             ) from error
         return cls(folder, writer.manifest)
 
@@ -188,7 +188,8 @@ class ActivationStore:
         start = time.perf_counter()
         tokens = job.tokens_of(job.batches[0])
         job.activations(0)
-        seconds = (time.perf_counter() - start) * sum(job.tokens_of(one) for one in job.batches) / tokens
+        every = sum(job.tokens_of(one) for one in job.batches)
+        seconds = (time.perf_counter() - start) * every / tokens * job.most_rows / job.available
         size = job.most_rows * sum(column.bytes for column in columns.values())
         return StoreEstimate(job.most_rows, size, _free(Path(path)), seconds)
 
@@ -215,7 +216,9 @@ class ActivationStore:
         if tap is not None:
             strange = [name for name, site in tap.sites.items() if found["sites"].get(name, {}).get("site") != str(site)]
             if strange:
-                raise FormatError(f"{folder} has no site {strange[0]!r} at {tap.sites[strange[0]]}; it has {', '.join(found['sites'])}")
+                raise FormatError(
+                    f"{folder} has no site {strange[0]!r} at {tap.sites[strange[0]]}; it has {', '.join(found['sites'])}"
+                )
         total = sum(block["rows"] for block in found["progress"]["blocks"])
         for name, one in found["sites"].items():
             size = Column(one["width"], one["dtype"]).bytes * total
@@ -393,9 +396,11 @@ class _Job:
         self.part = split_documents(len(self.ids), split, random_state)
         limit = _limit(tap.model, self.ids, context)
         self.batches = token_batches(self.ids, limit, batch_size, random_state)
-        available = sum(self._picked(batch) for batch in self.batches)
+        self.available = available = sum(self._picked(batch) for batch in self.batches)
         if rows is not None and rows > available:
-            raise InvalidData(f"expected at most {available} rows=, which is what the documents hold, got {rows}; give more text")
+            raise InvalidData(
+                f"expected at most {available} rows=, which is what the documents hold, got {rows}; give more text"
+            )
         if not available:
             raise InvalidData(f"the filter {keep} leaves no token of {len(self.ids)} documents")
         self.most_rows = available if rows is None else rows
@@ -407,7 +412,8 @@ class _Job:
             "tokenizer": None if tokenizer is None else str(getattr(tokenizer, "name_or_path", type(tokenizer).__name__)),
             "split": list(map(float, split)), "random_state": random_state, "rows": rows, "context": limit,
             "batch_size": batch_size, "block_rows": block_rows,
-            "documents": {"count": len(self.ids), "content": digest.hexdigest()}, "sites": {name: {"site": str(s)} for name, s in tap.sites.items()},
+            "documents": {"count": len(self.ids), "content": digest.hexdigest()},
+            "sites": {name: {"site": str(s)} for name, s in tap.sites.items()},
         }  # fmt: skip
 
     def tokens_of(self, batch: Sequence[tuple[int, int, int]]) -> int:
@@ -421,9 +427,7 @@ class _Job:
         return int(self.keep.picks(tokens, positions, {}).sum())
 
     def _labels(self, batch: Sequence[tuple[int, int, int]]) -> NDArray[np.int32]:
-        parts = [
-            np.column_stack([self.ids[i][a:b], np.full(b - a, i), np.arange(b - a)]).astype(np.int32) for i, a, b in batch
-        ]
+        parts = [np.column_stack([self.ids[i][a:b], np.full(b - a, i), np.arange(b - a)]).astype(np.int32) for i, a, b in batch]
         return np.concatenate(parts)
 
     def columns(self, found: Mapping[str, Any] | None) -> tuple[dict[str, Column], int]:
@@ -468,10 +472,14 @@ class _Job:
                 row = int(np.argmax(bad))
                 token, document, position = out[LABELS][row]
                 largest = np.abs(rows[picked][row]).max()
-                hint = f"{largest:g} does not fit float16: take dtype='float32', or drop it with keep=" if np.isfinite(largest) else "drop it with keep="
+                hint = (
+                    f"{largest:g} does not fit float16: take dtype='float32', or drop it with keep="
+                    if np.isfinite(largest)
+                    else "drop it with keep="
+                )
                 raise InvalidData(
-                    f"activations at {name!r} are not finite in batch {at}, row {row} (document {document}, position {position}, "
-                    f"token {token}); {hint}"
+                    f"activations at {name!r} are not finite in batch {at}, row {row} (document {document}, "
+                    f"position {position}, token {token}); {hint}"
                 )
         return out
 
@@ -498,7 +506,9 @@ def _ids(i: int, document: Any, tokenizer: Any) -> NDArray[np.int64]:
         document = tokenizer(document, verbose=False)["input_ids"]
     ids = np.asarray(document, dtype=np.int64)
     if ids.ndim != 1 or not ids.size:
-        raise InvalidData(f"expected documents with at least one token each, got document {i} with shape {ids.shape}: leave it out")
+        raise InvalidData(
+            f"expected documents with at least one token each, got document {i} with shape {ids.shape}: leave it out"
+        )
     return ids
 
 
@@ -539,5 +549,6 @@ def _check_same(found: Mapping[str, Any], facts: Mapping[str, Any], folder: Path
     wrong = [key for key in facts if ours[key] != theirs[key]]
     if wrong:
         raise FormatError(
-            f"{folder} holds a store with another {wrong[0]} ({theirs[wrong[0]]!r}, not {ours[wrong[0]]!r}); give another folder"
+            f"{folder} holds a store with another {wrong[0]} ({theirs[wrong[0]]!r}, not {ours[wrong[0]]!r}); "
+            "give another folder"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -166,7 +166,7 @@ class Tap:
         digest = xxhash.xxh3_128()
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(np.ascontiguousarray(_bytes(tensor)))
+            digest.update(memoryview(_bytes(tensor)))
         return digest.hexdigest()
 
     # ------------------------------------------------------------------ reading
@@ -198,11 +198,8 @@ class Tap:
             if stop and len(found) == len(self.sites):
                 raise _Done
 
-        with self._watching(dict.fromkeys(self.sites, seen)):
-            try:
-                self.model(*inputs, **named)
-            except _Done:
-                pass
+        with self._watching(dict.fromkeys(self.sites, seen)), suppress(_Done):
+            self.model(*inputs, **named)
         for name in self.sites:
             if name not in found:
                 raise InvalidData(f"the module of the site {name!r} ({self.sites[name]}) took no part in the pass")
@@ -287,7 +284,9 @@ class Tap:
 
     # ------------------------------------------------------------------ hooks
     @contextmanager
-    def _watching(self, actions: Mapping[str, Callable[[str, Any], Any]], offset: dict[str, int] | None = None) -> Iterator[None]:
+    def _watching(
+        self, actions: Mapping[str, Callable[[str, Any], Any]], offset: dict[str, int] | None = None
+    ) -> Iterator[None]:
         """Hooks at sites while the context lasts; each sees the activation, and may give another."""
         calls = _Calls(offset)
         handles = [self.model.register_forward_pre_hook(calls.begin, with_kwargs=True)]
@@ -348,7 +347,7 @@ def _hook(module: Any, name: str, site: Site, action: Callable[[str, Any], Any],
         return None if new is None or new is view else new.reshape(tensor.shape)
 
     def before(_module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        key = None if inputs else next((key for key, value in named.items() if hasattr(value, "shape")), None)
+        key = next((key for key, value in named.items() if hasattr(value, "shape")), "")
         new = changed(inputs[0] if inputs else named.get(key))
         if new is None:
             return None
@@ -361,13 +360,17 @@ def _hook(module: Any, name: str, site: Site, action: Callable[[str, Any], Any],
             return None
         return type(output)([new, *output[1:]]) if wrapped else new
 
-    return module.register_forward_pre_hook(before, with_kwargs=True) if site.side == "in" else module.register_forward_hook(after)
+    return (
+        module.register_forward_pre_hook(before, with_kwargs=True) if site.side == "in" else module.register_forward_hook(after)
+    )
 
 
 def _tensor(value: Any, name: str, site: Site) -> Any:
     torch = need("torch", "a network's activations", "nets")
     if not isinstance(value, torch.Tensor):
-        raise InvalidData(f"expected a tensor at the site {name!r} ({site}), got {type(value).__name__}; take a module within it")
+        raise InvalidData(
+            f"expected a tensor at the site {name!r} ({site}), got {type(value).__name__}; take a module within it"
+        )
     return value
 
 

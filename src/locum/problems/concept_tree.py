@@ -16,7 +16,7 @@ _INTERNAL, _LEAVES, _CHILDREN = 3, 8, 3
 
 @dataclass(frozen=True)
 class ConceptTree:
-    """Twenty unit directions in twenty dimensions: eleven parents of which one is there, three of them with three children each.
+    """Twenty unit directions in twenty dimensions: eleven parents, one of them there, and three children each of three.
 
     An internal parent is there with probability 0.2 and a leaf parent with 0.05, one of the eleven at a time. Where an internal
     parent is there, each of its children is with probability 0.2, at most one of them. 1.36 features are active on average.
