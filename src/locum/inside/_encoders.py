@@ -244,7 +244,7 @@ class BatchTopKEncoder(_Linear):
 
     threshold: Tensor
 
-    def __init__(self, atoms: Tensor, k: int) -> None:
+    def __init__(self, atoms: Tensor, k: float) -> None:
         super().__init__(atoms)
         self.k = k
         self.register_buffer("threshold", torch.tensor(-1.0))
@@ -260,7 +260,7 @@ class BatchTopKEncoder(_Linear):
 
     def learn(self, x: Tensor, atoms: Tensor) -> tuple[Codes, Tensor]:
         with torch.no_grad():
-            picked = largest(self.map(x), self.k * len(x))
+            picked = largest(self.map(x), max(1, round(self.k * len(x))))
             if self._late and len(picked.value):
                 low = picked.value.min()
                 known = self.threshold >= 0

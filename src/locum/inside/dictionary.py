@@ -378,7 +378,7 @@ class SparseAutoencoder(Dictionary):
     Parameters
     ----------
     n_latents : int
-    encoder : EncoderSpec, default=TopK(k=32)
+    encoder : EncoderSpec, default=TopK(k=32, dead=AuxiliaryLoss(weight=0.03125, window=0.1))
         `ReLU`, `Gated`, `JumpReLU`, `TopK`, `BatchTopK`, or one of them within `Matryoshka`.
     epochs : int, default=1
     batch_size : int, default=2048

@@ -243,15 +243,15 @@ class BatchTopK(EncoderSpec):
 
     Parameters
     ----------
-    k : int
+    k : float
     dead : AuxiliaryLoss, Resampling, Revival or None, default=AuxiliaryLoss(weight=0.03125, window=0.1)
     """
 
-    k: int
+    k: float
     dead: AuxiliaryLoss | Resampling | Revival | None = AuxiliaryLoss()
 
     def check(self, n_latents: int) -> None:
-        require_whole(1, k=self.k)
+        _positive(k=self.k)
         _most(n_latents, k=self.k)
 
     def network(self, atoms: Any, width: int, steps: int) -> Any:

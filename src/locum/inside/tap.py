@@ -89,11 +89,11 @@ def attention_sites(model: Any, layer: str) -> dict[str, Site]:
 class Replacement:
     """What a replacement did in the last pass.
 
-    Attributes
+    Parameters
     ----------
-    where : torch.Tensor or None
+    where : torch.Tensor or None, default=None
         Set it to a boolean tensor of the leading shape of the activation: elsewhere the original stays. None replaces all.
-    original, given : torch.Tensor or None
+    original, given : torch.Tensor or None, default=None
         What the network computed at the site, and what stood in for it.
     """
 
