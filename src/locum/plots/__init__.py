@@ -5,6 +5,7 @@ from __future__ import annotations
 from locum.plots._attribution import plot_attribution
 from locum.plots._circuit import plot_circuit, plot_heads, plot_tokens
 from locum.plots._counterfactual_strip import plot_counterfactuals, plot_style_strip
+from locum.plots._dictionary import plot_error_curves
 from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
 from locum.plots._hd_blackbox import plot_faithfulness
@@ -30,6 +31,7 @@ __all__ = [
     "plot_pruned_layers",
     "plot_style_strip",
     "plot_counterfactuals",
+    "plot_error_curves",
     "plot_series",
     "plot_landmarks",
     "plot_regret",

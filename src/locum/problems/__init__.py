@@ -5,6 +5,7 @@ from __future__ import annotations
 from locum.problems._formula import Formula
 from locum.problems._planted import Planted
 from locum.problems.borehole import borehole
+from locum.problems.concept_tree import ConceptTree
 from locum.problems.otl_circuit import otl_circuit
 from locum.problems.piston import piston
 from locum.problems.planted_additive import planted_additive
@@ -26,6 +27,7 @@ __all__ = [
     "seq_comb_uv",
     "seq_comb_mv",
     "low_var",
+    "ConceptTree",
     "Formula",
     "borehole",
     "otl_circuit",

@@ -1,0 +1,77 @@
+"""Stand-ins for the inside of a network: activations collected once, and dictionaries that give them back from few latents."""
+
+from __future__ import annotations
+
+from locum.inside.dictionary import Dictionary, SparseAutoencoder
+from locum.inside.encoders import (
+    AuxiliaryLoss,
+    BatchTopK,
+    EncoderSpec,
+    Gated,
+    JumpReLU,
+    MatchingPursuit,
+    Matryoshka,
+    ReLU,
+    Resampling,
+    Revival,
+    TopK,
+)
+from locum.inside.filters import RowFilter, every_position, first_position, norm_above, positions_before, token_ids
+from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
+from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
+from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
+from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
+from locum.inside.rows import ActivationRows, ArrayStore
+from locum.inside.splice import splice_fidelity
+from locum.inside.store import ActivationStore, SiteRows, StoreError, StoreEstimate
+from locum.inside.tap import CalledTwice, Replacement, Site, Tap, attention_sites
+
+__all__ = [
+    "Tap",
+    "Site",
+    "attention_sites",
+    "Replacement",
+    "CalledTwice",
+    "ActivationStore",
+    "SiteRows",
+    "StoreEstimate",
+    "StoreError",
+    "ActivationRows",
+    "ArrayStore",
+    "RowFilter",
+    "every_position",
+    "first_position",
+    "positions_before",
+    "token_ids",
+    "norm_above",
+    "Dictionary",
+    "SparseAutoencoder",
+    "MatchingPursuitSAE",
+    "PursuitPath",
+    "EncoderSpec",
+    "ReLU",
+    "Gated",
+    "JumpReLU",
+    "TopK",
+    "BatchTopK",
+    "Matryoshka",
+    "MatchingPursuit",
+    "AuxiliaryLoss",
+    "Resampling",
+    "Revival",
+    "from_saelens",
+    "to_saelens",
+    "from_dictionary_learning",
+    "fvu",
+    "cosine",
+    "mean_l0",
+    "dead_share",
+    "reconstruction_rivals",
+    "splice_fidelity",
+    "effective_rank",
+    "babel",
+    "babel_selected",
+    "matched",
+    "absorption_score",
+    "modality_score",
+]

@@ -1,0 +1,199 @@
+"""The one loop that trains dictionaries, on rows that are streamed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from locum.core.errors import InvalidData
+from locum.inside._network import DictionaryNet, made
+from locum.inside.encoders import EncoderSpec, Resampling
+from locum.inside.rows import ActivationRows
+from locum.nets import TrainingFailed, seeded
+from locum.nets.checkpoint import draw_on, drawn, read_checkpoint, write_whole
+
+__all__ = ["Plan", "Record", "train_dictionary"]
+
+_FORMAT = 1
+_POINTS = 50  # of the curves that are kept
+_LEAST_STEPS = 20  # between two checkpoints
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a dictionary is trained."""
+
+    n_latents: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    betas: tuple[float, float]
+    warmup: float
+    decay: float
+    clip: float | None
+    normalize: bool
+    device: str
+    random_state: int
+
+    def rate(self, share: float) -> float:
+        """The learning rate, as a share of the full one."""
+        rise = share / self.warmup if share < self.warmup else 1.0
+        fall = (1.0 - share) / self.decay if share > 1.0 - self.decay else 1.0
+        return max(min(rise, fall), 1e-3)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a training of a dictionary did.
+
+    Attributes
+    ----------
+    steps : tuple of int
+        When the others were noted.
+    fvu, l0 : tuple of float
+        Fraction of variance unexplained of a batch, and active latents a row.
+    dead : float
+        Share of latents not active for the last tenth of the rows.
+    rows : int
+        Seen in all.
+    seconds : float
+        Of this call.
+    """
+
+    steps: tuple[int, ...]
+    fvu: tuple[float, ...]
+    l0: tuple[float, ...]
+    dead: float
+    rows: int
+    seconds: float
+
+
+def train_dictionary(
+    spec: EncoderSpec, rows: ActivationRows, target: ActivationRows | None, plan: Plan, *,
+    checkpoint: Path | None = None, progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[DictionaryNet, Record]:  # fmt: skip
+    """A network that gives `target` (or the rows themselves) back from the rows, in the units of the rows."""
+    start = time.perf_counter()
+    count = rows.count("train")
+    steps = plan.epochs * math.ceil(count / plan.batch_size)
+    device = torch.device(plan.device)
+    into, out = _scale(rows, plan), _scale(rows if target is None else target, plan)
+    with seeded(plan.random_state, device=device):
+        mean = _mean(rows) * into
+        net = made(spec, plan.n_latents, mean, None if target is None else _mean(target) * out, steps).to(device)
+        net.window = math.ceil(getattr(spec.dead, "window", 0.1) * count * plan.epochs)
+        optimizer = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, betas=plan.betas, fused=True)
+        run = _Run(
+            net, optimizer, plan, steps, checkpoint, {"rows": count, "name": rows.name, "spec": repr(spec), "plan": repr(plan)}
+        )
+        done = run.resume(device)
+        for step, (x, y) in enumerate(_pairs(rows, target, plan)):
+            if step < done:
+                continue
+            run.step(step, _tensor(x, device) * into, _tensor(y, device) * out)
+            if progress is not None:
+                progress(step + 1, steps, run.words())
+            if checkpoint is not None and (step + 1) % max(_LEAST_STEPS, steps // 20) == 0:
+                run.write(step + 1, device)
+        net.fold(into, out)
+    net.eval()
+    dead = float((net.silent >= max(1, count * plan.epochs // 10)).double().mean())
+    seconds = time.perf_counter() - start
+    return net, Record(tuple(run.at), tuple(run.fvu), tuple(run.l0), dead, count * plan.epochs, seconds)
+
+
+def _pairs(rows: ActivationRows, target: ActivationRows | None, plan: Plan) -> Iterator[tuple[Any, Any]]:
+    seed = plan.random_state
+    xs = rows.batches(plan.batch_size, epochs=plan.epochs, random_state=seed)
+    if target is None:
+        yield from ((x, x) for x in xs)
+    else:  # sites of one store give the same tokens where the seed is the same
+        yield from zip(xs, target.batches(plan.batch_size, epochs=plan.epochs, random_state=seed), strict=True)
+
+
+def _tensor(x: Any, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.array(x, dtype=np.float32)).to(device)
+
+
+def _mean(rows: ActivationRows) -> torch.Tensor:
+    return torch.as_tensor(np.asarray(rows.mean_), dtype=torch.float32)
+
+
+def _scale(rows: ActivationRows, plan: Plan) -> float:
+    """What makes the mean squared length of rows their width."""
+    if not plan.normalize:
+        return 1.0
+    size = rows.mean_squared_norm_
+    if not size > 0:
+        raise InvalidData(f"all training rows of {rows.name!r} are zero, so there is nothing to learn")
+    return math.sqrt(rows.width / size)
+
+
+@dataclass
+class _Run:
+    """A training that is under way."""
+
+    net: DictionaryNet
+    optimizer: torch.optim.Optimizer
+    plan: Plan
+    steps: int
+    path: Path | None
+    settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.at: list[int] = []
+        self.fvu: list[float] = []
+        self.l0: list[float] = []
+
+    def step(self, step: int, x: torch.Tensor, y: torch.Tensor) -> None:
+        net, share = self.net, step / self.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.learning_rate * self.plan.rate(share)
+        net.encoder.at(share)
+        told = net.learn(x, y)
+        self.optimizer.zero_grad(set_to_none=True)
+        told.loss.backward()
+        net.flatten_gradient()
+        if self.plan.clip is not None:
+            torch.nn.utils.clip_grad_norm_(net.parameters(), self.plan.clip)
+        self.optimizer.step()
+        net.shorten()
+        if isinstance(net.dead, Resampling) and any(step == int(one * self.steps) for one in net.dead.times):
+            net.resample(x, y, self.optimizer)
+        if step % max(1, self.steps // _POINTS) == 0 or step == self.steps - 1:
+            if not math.isfinite(float(told.loss.detach())):
+                raise TrainingFailed(f"the loss of step {step + 1} is not finite; train with a smaller learning_rate=")
+            self.at.append(step + 1)
+            self.fvu.append(float(told.fvu))
+            self.l0.append(told.l0)
+
+    def words(self) -> str:
+        return f"FVU {self.fvu[-1]:.3f}, L0 {self.l0[-1]:.1f}"
+
+    def write(self, done: int, device: torch.device) -> None:
+        assert self.path is not None
+        record = {
+            "format": _FORMAT, "settings": self.settings, "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "done": done, "curves": [self.at, self.fvu, self.l0],
+        }  # fmt: skip
+        write_whole(self.path, record | drawn(device))
+
+    def resume(self, device: torch.device) -> int:
+        """Steps that a checkpoint has behind it; 0 without one."""
+        if self.path is None or not self.path.exists():
+            return 0
+        advice = "give another checkpoint=, or delete it"
+        found = read_checkpoint(self.path, self.settings, version=_FORMAT, device=device, advice=advice)
+        self.net.load_state_dict(found["net"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        self.at, self.fvu, self.l0 = found["curves"]
+        draw_on(found, device)
+        return int(found["done"])
