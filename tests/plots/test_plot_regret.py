@@ -10,8 +10,9 @@ matplotlib.use("agg")
 pytest.importorskip("botorch")
 
 from locum.core.errors import InvalidData  # noqa: E402
-from locum.optimize import Categorical, Optimizer, Real, Space  # noqa: E402
-from locum.plots._regret import plot_regret, plot_slice  # noqa: E402
+from locum.optimize import Categorical, Optimizer, Real, Space, minimize  # noqa: E402
+from locum.optimize.svh_psl import ParetoSetLearner  # noqa: E402
+from locum.plots import plot_foretold, plot_pareto, plot_regret, plot_slice  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +53,44 @@ def test_a_slice_shows_what_is_believed_and_where_to_look_next():
     for wrong in ("c", "z"):
         with pytest.raises(InvalidData, match="name of a number"):
             plot_slice(optimizer, wrong)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_what_was_foretold_is_drawn_with_whether_it_held(direction):
+    sign = 1.0 if direction == "minimize" else -1.0
+    optimizer = Optimizer(Space([Real("x", 0.0, 2.0)]), direction=direction, initial=4)
+    found = optimizer.run(lambda point: sign * (point["x"] - 0.7) ** 2, 9)
+    assert np.isnan(found.foretold[:4]).all()
+    low, middle, high = found.foretold[4:].T
+    assert (low <= middle).all()
+    assert (middle <= high).all()
+    above, below = plot_foretold(found)
+    shown = {one.get_label(): one for one in above.lines}
+    marks = sorted([*shown["held"].get_xdata(), *shown["did not hold"].get_xdata()])
+    assert marks == [5, 6, 7, 8, 9]
+    held = (low <= found.values[4:]) & (found.values[4:] <= high)
+    np.testing.assert_allclose(below.lines[0].get_ydata(), np.cumsum(held) / np.arange(1, 6))
+    np.testing.assert_allclose(shown["held"].get_ydata(), found.values[4:][held])
+
+
+def test_a_run_that_foretold_nothing_cannot_be_drawn():
+    found = minimize(lambda point: point["x"], Space([Real("x", 0.0, 2.0)]), budget=4, initial=4)
+    with pytest.raises(InvalidData, match="proposed no point"):
+        plot_foretold(found)
+
+
+def test_a_front_is_drawn_with_what_was_evaluated_and_what_was_learned():
+    def two(X):
+        return np.column_stack([X[:, 0] ** 2 + X[:, 1], (X[:, 0] - 1) ** 2 + X[:, 1]])
+
+    learner = ParetoSetLearner([(0.0, 1.0), (0.0, 1.0)], names=("near 0", "near 1"), n_steps=20)
+    learner.minimize(two, n_init=8, n_iter=1)
+    ax = plot_pareto(learner, (1, 0))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("near 1", "near 0")
+    points = {line.get_label(): line for line in ax.lines}
+    front = learner.pareto_front_.objectives
+    np.testing.assert_allclose(points["evaluated, on the front"].get_xydata(), front[:, [1, 0]])
+    np.testing.assert_allclose(points["evaluated"].get_xydata(), learner.objectives[:, [1, 0]])
+    for wrong in ((0, 0), (0, 2), (-1, 0)):
+        with pytest.raises(InvalidData, match="two different positions"):
+            plot_pareto(learner, wrong)

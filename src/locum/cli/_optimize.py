@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from locum.cli._io import Json, Yes, confirm, console, emit, working
+from locum.cli._io import Figure, Json, Yes, confirm, console, drawn, emit, whole, working
 from locum.core.errors import InvalidData
 
 __all__ = ["COMMANDS", "optimize"]
@@ -26,6 +26,7 @@ def optimize(
     least_gain: Annotated[
         float | None, typer.Option(help="End where no larger improvement is expected.", show_default=False)
     ] = None,
+    figure: Figure = None,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -47,12 +48,16 @@ def optimize(
         confirm(target, left, None, "fit", yes=yes, quiet=json)
     with working("optimising", quiet=json) as progress:
         found = optimizer.run(target, most, batch=given.batch, least_gain=least_gain, progress=progress)
-    record: dict[str, Any] = found.to_dict() | {"problem": str(problem.resolve())}
+    record: dict[str, Any] = found.to_dict() | {"problem": str(problem.resolve()), "figure": whole(figure)}
     if output is not None:
         try:
             output.write_text(json_.dumps(record, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise InvalidData(f"cannot write {output}: {error}") from error
+    if figure is not None:
+        from locum.plots import plot_foretold
+
+        drawn(plot_foretold(found)[0].figure, figure)
     if json:
         emit(record)
         return

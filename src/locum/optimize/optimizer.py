@@ -385,7 +385,10 @@ class Optimizer:
         at, mean = self._recommended()
         best, values = self.goal.decision(self.points[at]), np.array(self.values)
         given = self.values[at] if self._aim.plain else mean
-        return Result(best, given, mean, self.direction, tuple(self.points), values, self.fidelity(), stopped, account)
+        each = [self._foretold.get(self.space.key(point)) for point in self.points]
+        foretold = np.array([[np.nan] * 3 if one is None else one.interval(self._sign) for one in each]).reshape(-1, 3)
+        whole = tuple(self.points), values, self.fidelity(), foretold
+        return Result(best, given, mean, self.direction, *whole, stopped, account)
 
     def _evaluate(self, target: Target, points: list[Point]) -> str:
         """Ask and tell; why the run ends, if it does."""

@@ -43,6 +43,9 @@ class Result:
         NaN for those that failed.
     fidelity : tuple of Fidelity
         How far the surrogate was right about the points it proposed, each foretold before it was evaluated.
+    foretold : ndarray of shape (n, 3)
+        Lower end, median and upper end of the interval of level 0.9 that the surrogate gave for each of them, in the unit of
+        the values; NaN for points that it did not propose.
     stopped : str
         Why it ended.
     account : str, default=""
@@ -56,6 +59,7 @@ class Result:
     points: tuple[Point, ...]
     values: _FLOAT
     fidelity: tuple[Fidelity, ...]
+    foretold: _FLOAT
     stopped: str
     account: str = ""
 
@@ -89,6 +93,7 @@ class Result:
             "points": list(self.points),
             "values": [None if math.isnan(one) else one for one in self.values.tolist()],
             "fidelity": [one.to_dict() for one in self.fidelity],
+            "foretold": [None if math.isnan(one[1]) else one for one in self.foretold.tolist()],
             "stopped": self.stopped,
             "account": self.account,
         }
@@ -115,6 +120,11 @@ class Foretold:
     plain_sd: float
     warp: Power
     value: float = math.nan
+
+    def interval(self, sign: float) -> _FLOAT:
+        """Lower end, median and upper end of level 0.9, as values that are larger the better times `sign`."""
+        ends = self.mean + stats.norm.isf((1 - _LEVEL) / 2) * self.sd * np.array([-1.0, 0.0, 1.0])
+        return np.sort(sign * self.warp.inverse(ends))
 
     def told(self, value: float) -> None:
         """Take what it gave; neither coverage nor a difference of log scores depends on the warp."""

@@ -9,9 +9,10 @@ from locum.plots._dictionary import plot_error_curves
 from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
 from locum.plots._hd_blackbox import plot_faithfulness
+from locum.plots._pareto import plot_pareto
 from locum.plots._pruning import plot_pruned_layers, plot_pruning
 from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
-from locum.plots._regret import plot_regret, plot_slice
+from locum.plots._regret import plot_foretold, plot_regret, plot_slice
 from locum.plots._series import plot_landmarks, plot_series
 from locum.plots._shapes import plot_shapes
 
@@ -36,4 +37,6 @@ __all__ = [
     "plot_landmarks",
     "plot_regret",
     "plot_slice",
+    "plot_foretold",
+    "plot_pareto",
 ]

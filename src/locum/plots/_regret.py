@@ -1,4 +1,4 @@
-"""How fast optimisers come down to the best value; and what one believes along a line, with what it would evaluate next."""
+"""How fast optimisers come down to the best value, what one believes along a line, and how far it was right on the way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from locum.plots._axes import COLOURS, axes, pyplot
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_regret", "plot_slice"]
+__all__ = ["plot_foretold", "plot_regret", "plot_slice"]
 
 _POINTS = 201
 _LEAST = 1e-12  # a regret of 0 has no place on a scale of ratios
@@ -96,4 +96,46 @@ def plot_slice(optimizer: Any, name: str, point: Mapping[str, Any] | None = None
     below.plot(at, worth, color=COLOURS[1], lw=1.4)
     below.set_xlabel(name)
     below.set_ylabel("acquisition")
+    return above, below
+
+
+def plot_foretold(result: Any) -> tuple[Axes, Axes]:
+    """Draw what the surrogate foretold of each point it proposed and what that gave, and below them how often it held so far.
+
+    Parameters
+    ----------
+    result : Result
+        Of a run in which the surrogate proposed points.
+
+    Returns
+    -------
+    two matplotlib Axes
+
+    Raises
+    ------
+    InvalidData
+        No point was foretold.
+    """
+    low, middle, high = result.foretold.T
+    there = np.isfinite(middle) & np.isfinite(result.values)
+    if not there.any():
+        raise InvalidData("the surrogate proposed no point that was evaluated; run for longer than the first design")
+    at, values = 1 + np.flatnonzero(there), result.values[there]
+    held = (low[there] <= values) & (values <= high[there])
+    above, below = pyplot().subplots(2, 1, figsize=(6.0, 5.0), sharex=True, height_ratios=(3, 1), layout="constrained")[1]
+    ends = np.abs(np.stack([low, high])[:, there] - middle[there])
+    above.errorbar(at, middle[there], ends, fmt="none", ecolor=COLOURS[0], alpha=0.5, label="foretold, 90 %")
+    for inside, colour, label in ((held, COLOURS[2], "held"), (~held, COLOURS[1], "did not hold")):
+        above.plot(at[inside], values[inside], "o", color=colour, ms=3, label=label)
+    # One interval from early on may be wider than all that was ever seen.
+    seen = np.concatenate([values, middle[there]])
+    spare = 0.3 * np.ptp(seen) or 1.0
+    above.set_ylim(seen.min() - spare, seen.max() + spare)
+    above.set_ylabel("objective")
+    above.legend(frameon=False, fontsize=8)
+    below.plot(at, np.cumsum(held) / np.arange(1, len(held) + 1), color=COLOURS[0], lw=1.4)
+    below.axhline(0.9, color="0.6", lw=0.8, ls="--")
+    below.set_ylim(0, 1.05)
+    below.set_ylabel("held so far")
+    below.set_xlabel("evaluations")
     return above, below
