@@ -75,6 +75,7 @@ _CANDIDATES = 256  # designs that fill the space, for acquisitions that look for
 _LEADERS = 3
 _UNSURE = 0.25  # of what may be spent below the truth, as long as a level is not known to be correlated with it
 _TRIED = 8  # common designs, from which on a level that may not be correlated is left alone
+_FEWEST = 3  # designs at the truth, without which neither ρ nor what it adds is known
 _MOST_RATIO = 4.0  # of the counts of two levels in the first design
 _QUIET = 3  # proposals in a row without an expected gain, after which a run with a tolerance ends
 
@@ -111,7 +112,8 @@ class MultiFidelityOptimizer:
         `VariableFidelityExpectedImprovement` where None.
     direction : {"minimize", "maximize"}
     initial : sequence of int or None, default=None
-        Designs at each level, falling; 2 (d + 1) at the truth, and more below by the root of the ratio of costs, where None.
+        Designs at each level, falling; (d + 1) / 2 at the truth but three or more, and more below by the root of the ratio of
+        costs, up to four times as many, where None.
     most_below : float, default=1.0
     promise : float or None, default=None
         Improvement of the best mean, in standard deviations of the values at the truth, from which on the truth is asked there
@@ -136,7 +138,8 @@ class MultiFidelityOptimizer:
     chance at the truth that all are kept multiplies the worth. Evaluations that are not told yet count as if they had given
     their mean. What is proposed depends on settings and on what was told alone.
 
-    Departures: designs fill the space by a Sobol sequence, not a Latin hypercube.
+    Departures: designs fill the space by a Sobol sequence, not a Latin hypercube, and there are fewer at the truth than the
+    2 d to 5 d that are usual: with those, one process of the truth alone is nearly done before levels can save anything.
 
     References
     ----------
@@ -200,7 +203,7 @@ class MultiFidelityOptimizer:
     def _counts(self, initial: Sequence[int] | None) -> tuple[int, ...]:
         cost = self.fidelities.cost
         if initial is None:
-            out = [2 * (len(self.space) + 1)]
+            out = [max(_FEWEST, math.ceil((len(self.space) + 1) / 2))]
             for low, high in reversed(list(pairwise(cost))):
                 out.insert(0, math.ceil(out[0] * min(_MOST_RATIO, max(1.0, math.sqrt(high / low)))))
             return tuple(int(min(one, self.space.size)) for one in out)
