@@ -1,10 +1,11 @@
 """Matching pursuit over a learned dictionary: planted hierarchies, digits, and a real language model.
 
 Planted: twenty concepts of which nine are children of three others (the paper's tree), where the absorption score is the
-cosine between the atom of a child and its true parent. Digits: images of 8 x 8 pixels, errors at no more active latents. Language model:
-SmolLM2-135M-Instruct at 4 bits, the residual stream and the MLP output of its eleventh block, on WikiText-2 articles, split by
-article; first positions are left out of fit and score. The paper's claims on language models are disputed by replications, so
-what comes out there is told and decides nothing. Intervals are Student's over seeds, and over articles where said.
+cosine between the atom of a child and its true parent. Digits: images of 8 x 8 pixels, errors at no more active latents.
+Language model: SmolLM2-135M-Instruct at 4 bits, the residual stream and the MLP output of its eleventh block, on WikiText-2
+articles, split by article; first positions are left out of fit and score. The paper's claims on language models are disputed by
+replications, so what comes out there is told and decides nothing. Intervals are Student's over seeds, and over articles where
+said.
 """
 
 from __future__ import annotations

@@ -112,8 +112,10 @@ class Dictionary(BaseEstimator, ABC):
         self.record_ = record
         held = rows if val is None and target is None and rows.count("val") else None if val is None else as_rows(val, "val")
         if held is not None:
-            part = held.rows("val" if held is rows else "train")
-            self.val_fvu_ = fvu(part, self.reconstruct(part), self.mean_)
+            split = "val" if held is rows else "train"
+            part, whose = held.rows(split), held.documents(split)
+            documents = whose if len(np.unique(whose)) < len(whose) else None
+            self.val_fvu_ = fvu(part, self.reconstruct(part), self.mean_, documents=documents)
         return self
 
     def _plan(self) -> Any:

@@ -17,6 +17,7 @@ __all__ = ["ActivationRows", "ArrayStore", "SPLITS", "as_rows"]
 SPLITS = ("train", "val", "test")
 _FLOATS = NDArray[np.float32]
 _TOGETHER = 16  # blocks that a batch is drawn from
+_LEAST_BLOCK = 64  # rows in memory that count as a block
 
 
 class ActivationRows(ABC):
@@ -189,7 +190,8 @@ class ArrayStore(ActivationRows):
     def blocks(self, split: str) -> list[tuple[int, int]]:
         require_one_of(SPLITS, split=split)
         start, stop = self._spans[split]
-        return [(start, stop)] if stop > start else []
+        step = max(_LEAST_BLOCK, -(-(stop - start) // (2 * _TOGETHER)))
+        return [(at, min(at + step, stop)) for at in range(start, stop, step)]
 
     def read(self, start: int, stop: int) -> _FLOATS:
         return self._rows[start:stop]
