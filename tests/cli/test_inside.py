@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 from locum.inside import ActivationStore, Dictionary, from_saelens  # noqa: E402
 from locum.nets import seeded  # noqa: E402
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *["the", "a", "cat", "dog", "bird", "sees", "hears", "small", "large", "red", "and", "runs", "sleeps"]]
+WORDS = ["the", "a", "cat", "dog", "bird", "sees", "hears", "small", "large", "red", "and", "runs", "sleeps"]
 
 
 def run(capsys, *arguments):
@@ -31,9 +31,9 @@ def here(tmp_path, monkeypatch):
     """A folder with a model, its tokenizer, and forty paragraphs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging.getLogger("transformers"), "disabled", True)
-    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
     shape = {
-        "vocab_size": len(WORDS),
+        "vocab_size": len(WORDS) + 5,
         "hidden_size": 8,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
@@ -44,7 +44,7 @@ def here(tmp_path, monkeypatch):
     net.save_pretrained(tmp_path / "model")
     transformers.BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "model")
     rng = np.random.default_rng(0)
-    (tmp_path / "text.txt").write_text("\n\n".join(" ".join(rng.choice(WORDS[5:], size=20)) for _ in range(40)))
+    (tmp_path / "text.txt").write_text("\n\n".join(" ".join(rng.choice(WORDS, size=20)) for _ in range(40)))
     return tmp_path
 
 
