@@ -212,6 +212,29 @@ def test_the_largest_entries_of_a_batch_are_found_exactly():
         np.testing.assert_array_equal(table.numpy()[rows, found.index.numpy()], found.value.numpy())
 
 
+def test_the_largest_entries_are_found_where_a_sample_misleads():
+    """The entries that are looked at first are all large, and more are wanted than there are of those."""
+    rng = np.random.default_rng(0)
+    table = torch.as_tensor(rng.random((200, 700)), dtype=torch.float32)
+    table.view(-1)[::2] += 5.0
+    assert len(largest(table, 100_000).value) == 100_000
+
+
+def test_gradients_that_only_lengthen_atoms_are_dropped(planted):
+    from locum.inside._network import made
+
+    X = torch.as_tensor(planted[0][:100])
+    torch.manual_seed(0)
+    net = made(TopK(3), 48, X.mean(dim=0), None, 10)
+    net.learn(X, X).loss.backward()
+    before = net.atoms.grad.clone()
+    net.flatten_gradient()
+    assert (before * net.atoms).sum(dim=1).abs().max() > 1e-4
+    assert (net.atoms.grad * net.atoms).sum(dim=1).abs().max() < 1e-7
+    along = (before * net.atoms).sum(dim=1, keepdim=True) * net.atoms
+    assert torch.allclose(net.atoms.grad, before - along, atol=1e-7)
+
+
 @pytest.mark.parametrize("encoder", [ReLU(3.0), TopK(3), BatchTopK(3), Matryoshka(BatchTopK(3))], ids=str)
 def test_gradients_of_the_sparse_step_are_those_of_a_dense_one(planted, encoder):
     """Written out densely: codes as a table, one product for each prefix."""

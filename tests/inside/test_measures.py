@@ -43,6 +43,14 @@ def test_unexplained_variance_of_a_copy_a_constant_and_by_hand():
         fvu(np.ones((4, 2)), np.zeros((4, 2)), [1.0, 1.0])
 
 
+def test_an_error_that_hardly_any_row_has_still_gets_an_interval():
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    Y = X + 1e-6
+    Y[:2] = 0.0
+    told = fvu(X, Y, np.zeros(3))
+    assert 0.0 <= told.lower <= told.value <= told.upper < 0.1
+
+
 def test_the_cosine_of_a_copy_an_opposite_and_by_hand():
     X = np.random.default_rng(0).normal(size=(100, 4))
     assert cosine(X, X, np.zeros(4)).value == pytest.approx(1.0)

@@ -207,7 +207,7 @@ def language(seeds: range, size: dict) -> Iterator[Claim]:
 
 
 def at_site(tap: Tap, store, site: str, k: int, seeds: range, size: dict, texts: list) -> Iterator[Claim]:
-    rows, settings = store[site], {"epochs": size["epochs"], "batch_size": 512, "learning_rate": 1e-3}
+    rows, settings = store[site], {"epochs": size["epochs"], "batch_size": 256, "learning_rate": 1e-3}
     held, documents = rows.rows("test")[: size["held"]], rows.documents("test")[: size["held"]]
     runs, spliced, covered = [], {}, None
     for seed in seeds:
@@ -243,9 +243,9 @@ def measure(quick: bool, seed: int) -> Iterator[Claim]:
         range(seed, seed + count), 20_000 if quick else 40_000, 8 if quick else 12, range(seed, seed + (1 if quick else 3))
     )
     yield from digits(range(seed, seed + count), 20 if quick else 50)
-    size = {"p": 1152, "rows": 6_000, "epochs": 1, "ks": (16,), "held": 1_000, "spliced": 3}
+    size = {"p": 1152, "rows": 4_000, "epochs": 1, "ks": (16,), "held": 500, "spliced": 3}
     if not quick:
-        size = {"p": 2304, "rows": 60_000, "epochs": 2, "ks": (16, 64), "held": 4_000, "spliced": 12}
+        size = {"p": 1152, "rows": 60_000, "epochs": 4, "ks": (16, 64), "held": 4_000, "spliced": 12}
     yield from language(range(seed, seed + (1 if quick else 3)), size)
 
 

@@ -354,7 +354,7 @@ class Dictionary(BaseEstimator, ABC):
 def product(codes: Any, atoms: NDArray[Any]) -> NDArray[Any]:
     """Codes times atoms: as sparse where few are active, which is then as many times faster."""
     if sparse.issparse(codes):
-        if codes.nnz > 0.2 * codes.shape[0] * codes.shape[1]:
+        if codes.nnz > 0.1 * codes.shape[0] * codes.shape[1]:
             return codes.toarray() @ atoms
         return codes @ atoms
     return np.asarray(codes) @ atoms
@@ -435,8 +435,6 @@ class SparseAutoencoder(Dictionary):
     >>> sae.fidelity(X)["FVU"].value < 0.3
     True
     """
-
-    papers = ("mp-sae",)
 
     def __init__(
         self,

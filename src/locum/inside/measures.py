@@ -56,9 +56,14 @@ def fvu(
     value = float(terms[:, 0].sum() / terms[:, 1].sum())
     if np.abs(terms[:, 0] - value * terms[:, 1]).max() <= 1e-6 * terms[:, 1].mean():  # no spread but that of rounding
         return _fidelity("FVU", value, (value, value), len(x), documents, level, "no spread", False, region)
-    found = bootstrap(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, groups=documents, random_state=random_state)
-    ends = (min(np.exp(found.lower), value), max(np.exp(found.upper), value))
-    return _fidelity("FVU", value, ends, len(x), documents, level, found.method, False, region)
+    told: dict[str, Any] = {"groups": documents, "random_state": random_state}
+    with np.errstate(over="ignore"):
+        found = bootstrap(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, **told)
+        lower, upper = np.exp(found.lower), np.exp(found.upper)
+    if not upper < 10.0 * max(1.0, value):  # hardly any row has an error: its logarithm says nothing
+        found = bootstrap(terms, lambda m: m[..., 0] / m[..., 1], level, **told)
+        lower, upper = max(found.lower, 0.0), found.upper
+    return _fidelity("FVU", value, (lower, upper), len(x), documents, level, found.method, False, region)
 
 
 def cosine(
