@@ -267,14 +267,26 @@ def test_sparse_and_dense_codes_decode_to_the_same(fitted, planted):
     np.testing.assert_allclose(sae.decode(Z), sae.decode(Z.toarray()), atol=1e-5)
 
 
-def test_the_module_is_the_reconstruction_of_any_shape_and_has_gradients(fitted, planted):
-    for encoder in (TopK(3), JumpReLU(3.0), MatchingPursuit(3)):
-        sae = fitted(encoder)
-        X = torch.as_tensor(planted[0][:60]).reshape(3, 20, 16)
-        np.testing.assert_allclose(sae.module()(X).flatten(0, 1).detach(), sae.reconstruct(planted[0][:60]), atol=1e-5)
-        X.requires_grad_()
-        sae.module()(X).square().sum().backward()
-        assert X.grad.abs().sum() > 0
+@pytest.mark.parametrize("encoder", ENCODERS, ids=NAMES)
+def test_the_module_is_the_reconstruction_of_any_shape_also_with_gradients(fitted, planted, encoder):
+    sae = fitted(encoder)
+    state = {name: one.clone() for name, one in sae._net.state_dict().items()}
+    X = torch.as_tensor(planted[0][:60]).reshape(3, 20, 16)
+    with torch.no_grad():
+        plain = sae.module()(X)
+    np.testing.assert_allclose(plain.flatten(0, 1), sae.reconstruct(planted[0][:60]), atol=1e-5)
+    X.requires_grad_()
+    given = sae.module()(X)
+    np.testing.assert_allclose(given.detach(), plain, atol=1e-6)
+    direction = torch.nn.functional.normalize(torch.ones_like(X), dim=-1)
+    given.square().sum().backward()
+    with torch.no_grad():
+        step = 1e-3 * direction
+        numeric = [sae.module()(X + sign * step).square().sum(dim=-1) for sign in (1, -1)]
+    slopes = (numeric[0] - numeric[1]) / 2e-3
+    found = (X.grad * direction).sum(dim=-1)
+    assert (slopes - found).abs().median() < 1e-2
+    assert all(torch.equal(one, state[name]) for name, one in sae._net.state_dict().items())
 
 
 # ---------------------------------------------------------------------- files
