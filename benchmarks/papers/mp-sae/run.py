@@ -58,14 +58,14 @@ def over(name: str, measure: str, values, **settings) -> Claim:
 
 # ---------------------------------------------------------------------- A. planted hierarchies
 def tree_methods(steps: dict, seed: int) -> dict:
-    """Dictionaries of twenty latents with about as many active ones as there are concepts; rates chosen on another seed."""
+    """Dictionaries of twenty latents, about as many active as there are concepts; the rate by their errors on another seed."""
     common = {"batch_size": 200, "normalize": False, "random_state": seed, **steps}
     pursuit = {"tau": 0.05, "learning_rate": 3e-2, "betas": (0.5, 0.9375)}
     return {
         "matching pursuit": MatchingPursuitSAE(20, 4, **pursuit, **common),
-        "BatchTopK": SparseAutoencoder(20, BatchTopK(L0), learning_rate=1e-2, **common),
-        "ReLU": SparseAutoencoder(20, ReLU(L0), learning_rate=1e-2, **common),
-        "Matryoshka": SparseAutoencoder(20, Matryoshka(BatchTopK(L0)), learning_rate=1e-2, **common),
+        "BatchTopK": SparseAutoencoder(20, BatchTopK(L0), learning_rate=3e-2, **common),
+        "ReLU": SparseAutoencoder(20, ReLU(L0), learning_rate=3e-2, **common),
+        "Matryoshka": SparseAutoencoder(20, Matryoshka(BatchTopK(L0)), learning_rate=3e-2, **common),
     }
 
 
