@@ -102,7 +102,8 @@ def trees(seeds: range, n: int, epochs: int, others: range) -> Iterator[Claim]:
                scores["Matryoshka"] - ours, threshold=0.15, needed=False)  # fmt: skip
     lean = [run["Matryoshka"]["absolute"] - run["matching pursuit"]["absolute"] for run in runs]
     yield over("children of Matryoshka lean towards or away from their parents",
-               "absolute cosine of child atoms with parents, Matryoshka less matching pursuit", lean)  # fmt: skip
+               "absolute cosine of child atoms with parents, Matryoshka less matching pursuit", lean,
+               needed=False)  # fmt: skip
     for name, settings in {
         "children of half the amplitude": {"child": (0.5, 0.125)},
         "children of a tenth of the amplitude": {"child": (0.1, 0.025)},
@@ -238,7 +239,7 @@ def at_site(tap: Tap, store, site: str, k: int, seeds: range, size: dict, texts:
 
 def measure(quick: bool, seed: int) -> Iterator[Claim]:
     warnings.simplefilter("error")
-    count = 2 if quick else 5
+    count = 3 if quick else 5
     yield from trees(
         range(seed, seed + count), 20_000 if quick else 40_000, 8 if quick else 12, range(seed, seed + (1 if quick else 3))
     )
