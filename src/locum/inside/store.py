@@ -324,17 +324,17 @@ class SiteRows(ActivationRows):
     @cached_property
     def _file(self) -> mmap.mmap:
         with file_of(self.store.folder, self.name).open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
-    def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        n, told = stop - start, self._column
-        found = np.frombuffer(self._file, dtype=told.dtype, count=n * told.width, offset=start * told.bytes)
-        rows = found.reshape(n, told.width).astype(np.float32)
-        self._touched += n * told.bytes
+    def read_into(self, start: int, out: NDArray[np.float32]) -> None:
+        torch = need("torch", "reading activations", "nets")  # ten times as fast as numpy from half precision
+        told = self._column
+        found = np.frombuffer(self._file, dtype=told.dtype, count=out.size, offset=start * told.bytes)
+        torch.from_numpy(out).copy_(torch.from_numpy(found.reshape(out.shape)))
+        self._touched += found.nbytes
         if self._touched > _RESIDENT:  # pages that were read count as this process's until they are given back
             self._file.madvise(mmap.MADV_DONTNEED)
             self._touched = 0
-        return rows
 
     def documents(self, split: str) -> NDArray[np.int64]:
         return self.store.labels(split)[:, 1].astype(np.int64)
