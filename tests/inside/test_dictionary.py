@@ -212,6 +212,29 @@ def test_the_largest_entries_of_a_batch_are_found_exactly():
         np.testing.assert_array_equal(table.numpy()[rows, found.index.numpy()], found.value.numpy())
 
 
+def test_the_largest_entries_are_found_where_a_sample_misleads():
+    """The entries that are looked at first are all large, and more are wanted than there are of those."""
+    rng = np.random.default_rng(0)
+    table = torch.as_tensor(rng.random((200, 700)), dtype=torch.float32)
+    table.view(-1)[::2] += 5.0
+    assert len(largest(table, 100_000).value) == 100_000
+
+
+def test_gradients_that_only_lengthen_atoms_are_dropped(planted):
+    from locum.inside._network import made
+
+    X = torch.as_tensor(planted[0][:100])
+    torch.manual_seed(0)
+    net = made(TopK(3), 48, X.mean(dim=0), None, 10)
+    net.learn(X, X).loss.backward()
+    before = net.atoms.grad.clone()
+    net.flatten_gradient()
+    assert (before * net.atoms).sum(dim=1).abs().max() > 1e-4
+    assert (net.atoms.grad * net.atoms).sum(dim=1).abs().max() < 1e-7
+    along = (before * net.atoms).sum(dim=1, keepdim=True) * net.atoms
+    assert torch.allclose(net.atoms.grad, before - along, atol=1e-7)
+
+
 @pytest.mark.parametrize("encoder", [ReLU(3.0), TopK(3), BatchTopK(3), Matryoshka(BatchTopK(3))], ids=str)
 def test_gradients_of_the_sparse_step_are_those_of_a_dense_one(planted, encoder):
     """Written out densely: codes as a table, one product for each prefix."""
@@ -244,14 +267,26 @@ def test_sparse_and_dense_codes_decode_to_the_same(fitted, planted):
     np.testing.assert_allclose(sae.decode(Z), sae.decode(Z.toarray()), atol=1e-5)
 
 
-def test_the_module_is_the_reconstruction_of_any_shape_and_has_gradients(fitted, planted):
-    for encoder in (TopK(3), JumpReLU(3.0), MatchingPursuit(3)):
-        sae = fitted(encoder)
-        X = torch.as_tensor(planted[0][:60]).reshape(3, 20, 16)
-        np.testing.assert_allclose(sae.module()(X).flatten(0, 1).detach(), sae.reconstruct(planted[0][:60]), atol=1e-5)
-        X.requires_grad_()
-        sae.module()(X).square().sum().backward()
-        assert X.grad.abs().sum() > 0
+@pytest.mark.parametrize("encoder", ENCODERS, ids=NAMES)
+def test_the_module_is_the_reconstruction_of_any_shape_also_with_gradients(fitted, planted, encoder):
+    sae = fitted(encoder)
+    state = {name: one.clone() for name, one in sae._net.state_dict().items()}
+    X = torch.as_tensor(planted[0][:60]).reshape(3, 20, 16)
+    with torch.no_grad():
+        plain = sae.module()(X)
+    np.testing.assert_allclose(plain.flatten(0, 1), sae.reconstruct(planted[0][:60]), atol=1e-5)
+    X.requires_grad_()
+    given = sae.module()(X)
+    np.testing.assert_allclose(given.detach(), plain, atol=1e-6)
+    direction = torch.nn.functional.normalize(torch.ones_like(X), dim=-1)
+    given.square().sum().backward()
+    with torch.no_grad():
+        step = 1e-3 * direction
+        numeric = [sae.module()(X + sign * step).square().sum(dim=-1) for sign in (1, -1)]
+    slopes = (numeric[0] - numeric[1]) / 2e-3
+    found = (X.grad * direction).sum(dim=-1)
+    assert (slopes - found).abs().median() < 1e-2
+    assert all(torch.equal(one, state[name]) for name, one in sae._net.state_dict().items())
 
 
 # ---------------------------------------------------------------------- files

@@ -43,6 +43,25 @@ def test_unexplained_variance_of_a_copy_a_constant_and_by_hand():
         fvu(np.ones((4, 2)), np.zeros((4, 2)), [1.0, 1.0])
 
 
+def test_an_error_that_hardly_any_row_has_still_gets_an_interval():
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    Y = X + 1e-6
+    Y[:2] = 0.0
+    told = fvu(X, Y, np.zeros(3))
+    assert 0.0 <= told.lower <= told.value <= told.upper < 0.1
+
+
+def test_counts_of_which_one_differs_get_an_interval():
+    codes = np.zeros((1000, 8))
+    codes[:, 0] = 1.0
+    codes[0, 1] = 1.0
+    told = mean_l0(codes)
+    assert told.lower <= 1.001 <= told.upper < 1.01
+    grouped = mean_l0(codes, documents=np.arange(1000) // 25)
+    assert grouped.groups == 40
+    assert grouped.lower <= 1.001 <= grouped.upper
+
+
 def test_the_cosine_of_a_copy_an_opposite_and_by_hand():
     X = np.random.default_rng(0).normal(size=(100, 4))
     assert cosine(X, X, np.zeros(4)).value == pytest.approx(1.0)

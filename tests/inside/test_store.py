@@ -282,6 +282,14 @@ def test_the_twin_in_memory_keeps_documents_together():
     np.testing.assert_allclose(rows.gram_, rows.rows().T @ rows.rows() / 15)
 
 
+def test_one_block_is_begun_at_another_row_in_each_epoch():
+    rows = ArrayStore(np.arange(50.0)[:, None])
+    assert len(rows.blocks("train")) == 1
+    first, second, third = np.concatenate(list(rows.batches(10, epochs=3))).reshape(3, 50)
+    assert sorted(first) == sorted(second) == sorted(third) == list(range(50))
+    assert len({first[0], second[0], third[0]}) == 3
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

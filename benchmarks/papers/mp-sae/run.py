@@ -1,10 +1,11 @@
 """Matching pursuit over a learned dictionary: planted hierarchies, digits, and a real language model.
 
 Planted: twenty concepts of which nine are children of three others (the paper's tree), where the absorption score is the
-cosine between the atom of a child and its true parent. Digits: images of 8 x 8 pixels, errors at no more active latents. Language model:
-SmolLM2-135M-Instruct at 4 bits, the residual stream and the MLP output of its eleventh block, on WikiText-2 articles, split by
-article; first positions are left out of fit and score. The paper's claims on language models are disputed by replications, so
-what comes out there is told and decides nothing. Intervals are Student's over seeds, and over articles where said.
+cosine between the atom of a child and its true parent. Digits: images of 8 x 8 pixels, errors at no more active latents.
+Language model: SmolLM2-135M-Instruct at 4 bits, the residual stream and the MLP output of its eleventh block, on WikiText-2
+articles, split by article; first positions are left out of fit and score. The paper's claims on language models are disputed by
+replications, so what comes out there is told and decides nothing. Intervals are Student's over seeds, and over articles where
+said.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ def over(name: str, measure: str, values, **settings) -> Claim:
 
 # ---------------------------------------------------------------------- A. planted hierarchies
 def tree_methods(steps: dict, seed: int) -> dict:
-    """Dictionaries of twenty latents with about as many active ones as there are concepts; rates chosen on another seed."""
+    """Dictionaries of twenty latents, about as many active as there are concepts; the rate by their errors on another seed."""
     common = {"batch_size": 200, "normalize": False, "random_state": seed, **steps}
     pursuit = {"tau": 0.05, "learning_rate": 3e-2, "betas": (0.5, 0.9375)}
     return {
         "matching pursuit": MatchingPursuitSAE(20, 4, **pursuit, **common),
-        "BatchTopK": SparseAutoencoder(20, BatchTopK(L0), learning_rate=1e-2, **common),
-        "ReLU": SparseAutoencoder(20, ReLU(L0), learning_rate=1e-2, **common),
-        "Matryoshka": SparseAutoencoder(20, Matryoshka(BatchTopK(L0)), learning_rate=1e-2, **common),
+        "BatchTopK": SparseAutoencoder(20, BatchTopK(L0), learning_rate=3e-2, **common),
+        "ReLU": SparseAutoencoder(20, ReLU(L0), learning_rate=3e-2, **common),
+        "Matryoshka": SparseAutoencoder(20, Matryoshka(BatchTopK(L0)), learning_rate=3e-2, **common),
     }
 
 
@@ -101,7 +102,8 @@ def trees(seeds: range, n: int, epochs: int, others: range) -> Iterator[Claim]:
                scores["Matryoshka"] - ours, threshold=0.15, needed=False)  # fmt: skip
     lean = [run["Matryoshka"]["absolute"] - run["matching pursuit"]["absolute"] for run in runs]
     yield over("children of Matryoshka lean towards or away from their parents",
-               "absolute cosine of child atoms with parents, Matryoshka less matching pursuit", lean)  # fmt: skip
+               "absolute cosine of child atoms with parents, Matryoshka less matching pursuit", lean,
+               needed=False)  # fmt: skip
     for name, settings in {
         "children of half the amplitude": {"child": (0.5, 0.125)},
         "children of a tenth of the amplitude": {"child": (0.1, 0.025)},
@@ -206,7 +208,7 @@ def language(seeds: range, size: dict) -> Iterator[Claim]:
 
 
 def at_site(tap: Tap, store, site: str, k: int, seeds: range, size: dict, texts: list) -> Iterator[Claim]:
-    rows, settings = store[site], {"epochs": size["epochs"], "batch_size": 512, "learning_rate": 1e-3}
+    rows, settings = store[site], {"epochs": size["epochs"], "batch_size": 256, "learning_rate": 1e-3}
     held, documents = rows.rows("test")[: size["held"]], rows.documents("test")[: size["held"]]
     runs, spliced, covered = [], {}, None
     for seed in seeds:
@@ -237,14 +239,14 @@ def at_site(tap: Tap, store, site: str, k: int, seeds: range, size: dict, texts:
 
 def measure(quick: bool, seed: int) -> Iterator[Claim]:
     warnings.simplefilter("error")
-    count = 2 if quick else 5
+    count = 3 if quick else 5
     yield from trees(
         range(seed, seed + count), 20_000 if quick else 40_000, 8 if quick else 12, range(seed, seed + (1 if quick else 3))
     )
     yield from digits(range(seed, seed + count), 20 if quick else 50)
-    size = {"p": 1152, "rows": 6_000, "epochs": 1, "ks": (16,), "held": 1_000, "spliced": 3}
+    size = {"p": 1152, "rows": 4_000, "epochs": 1, "ks": (16,), "held": 500, "spliced": 3}
     if not quick:
-        size = {"p": 2304, "rows": 60_000, "epochs": 2, "ks": (16, 64), "held": 4_000, "spliced": 12}
+        size = {"p": 1152, "rows": 60_000, "epochs": 4, "ks": (16, 64), "held": 4_000, "spliced": 12}
     yield from language(range(seed, seed + (1 if quick else 3)), size)
 
 

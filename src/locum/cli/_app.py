@@ -13,6 +13,7 @@ import typer
 from locum.cli import _catalogue, _optimize, _standins, _use
 from locum.cli._explain import explain
 from locum.cli._infer import infer
+from locum.cli._inside import inside
 from locum.cli._simulate import simulate
 from locum.core.errors import BudgetExhausted, FormatError, LedgerError, LocumError, TargetError
 
@@ -33,6 +34,7 @@ for command in (*_standins.COMMANDS, *_use.COMMANDS, *_optimize.COMMANDS, *_cata
 
 app.add_typer(explain)
 app.add_typer(infer)
+app.add_typer(inside)
 app.add_typer(simulate)
 
 _CODES = ((BudgetExhausted, 4), (TargetError, 3), (LedgerError, 5), (FormatError, 5), (LocumError, 2))

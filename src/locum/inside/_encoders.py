@@ -28,6 +28,10 @@ class Encoder(nn.Module, ABC):
         """Codes as they are used."""
 
     @abstractmethod
+    def differentiable(self, x: Tensor, atoms: Tensor) -> Codes:
+        """Codes as they are used, with gradients; nothing is learned from them."""
+
+    @abstractmethod
     def ranked(self, x: Tensor, atoms: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Index and value, shape (n, k) each, of the latents that a code of k of them has, in the order they come in."""
 
@@ -92,6 +96,11 @@ class _Linear(Encoder):
 
     def restart(self, rows: Tensor, directions: Tensor, alive: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         return self.map.restart(rows, directions, alive)
+
+    def differentiable(self, x: Tensor, atoms: Tensor) -> Codes:
+        with torch.no_grad():
+            picked = self.codes(x, atoms)
+        return select(x, self.map.weight, self.map.bias, picked)
 
     def ranked(self, x: Tensor, atoms: Tensor, k: int) -> tuple[Tensor, Tensor]:
         value, index = self._table(x).topk(k, dim=1)
@@ -166,6 +175,9 @@ class GatedEncoder(_Linear):
     def _table(self, x: Tensor) -> Tensor:
         gate = self.map(x)
         return self._sized(gate) * (gate > 0)
+
+    def differentiable(self, x: Tensor, atoms: Tensor) -> Codes:
+        return DenseCodes(self._table(x))
 
     def codes(self, x: Tensor, atoms: Tensor) -> SparseCodes:
         return DenseCodes(self._table(x)).sparse()

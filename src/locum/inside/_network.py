@@ -174,7 +174,7 @@ class DictionaryModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1]).to(self.net.atoms.dtype)
         if flat.requires_grad:
-            codes, _ = self.net.encoder.learn(self.net.centred(flat), self.net.atoms)
+            codes: Codes = self.net.encoder.differentiable(self.net.centred(flat), self.net.atoms)
         else:
             codes = self.net.codes(flat)
         return self.net.decode(codes).reshape(*x.shape[:-1], -1).to(x.dtype)

@@ -123,11 +123,16 @@ class PursuitEncoder(Encoder):
         self._dropping = self.dropout > 0 and share < self.until
 
     def learn(self, x: Tensor, atoms: Tensor) -> tuple[Codes, Tensor]:
+        out = torch.rand(len(atoms), device=x.device) < self.dropout if self._dropping else None
+        return self._retraced(x, atoms, out), x.new_zeros(())
+
+    def differentiable(self, x: Tensor, atoms: Tensor) -> Codes:
+        return self._retraced(x, atoms, None)
+
+    def _retraced(self, x: Tensor, atoms: Tensor, dropped: Tensor | None) -> SparseCodes:
         with torch.no_grad():
-            out = torch.rand(len(atoms), device=x.device) < self.dropout if self._dropping else None
-            index, value = pursue(x, atoms, min(self.k, len(atoms)), tau=self.tau, dropped=out)
-        value = _Retraced.apply(x, atoms, index, value)
-        return SparseCodes.of_equal_length(index, value, len(atoms)), x.new_zeros(())
+            index, value = pursue(x, atoms, self.k, tau=self.tau, dropped=dropped)
+        return SparseCodes.of_equal_length(index, _Retraced.apply(x, atoms, index, value), len(atoms))
 
     def codes(self, x: Tensor, atoms: Tensor) -> SparseCodes:
         index, value = pursue(x, atoms, self.k, tau=self.tau)

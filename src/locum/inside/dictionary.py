@@ -112,8 +112,10 @@ class Dictionary(BaseEstimator, ABC):
         self.record_ = record
         held = rows if val is None and target is None and rows.count("val") else None if val is None else as_rows(val, "val")
         if held is not None:
-            part = held.rows("val" if held is rows else "train")
-            self.val_fvu_ = fvu(part, self.reconstruct(part), self.mean_)
+            split = "val" if held is rows else "train"
+            part, whose = held.rows(split), held.documents(split)
+            documents = whose if len(np.unique(whose)) < len(whose) else None
+            self.val_fvu_ = fvu(part, self.reconstruct(part), self.mean_, documents=documents)
         return self
 
     def _plan(self) -> Any:
@@ -352,7 +354,7 @@ class Dictionary(BaseEstimator, ABC):
 def product(codes: Any, atoms: NDArray[Any]) -> NDArray[Any]:
     """Codes times atoms: as sparse where few are active, which is then as many times faster."""
     if sparse.issparse(codes):
-        if codes.nnz > 0.2 * codes.shape[0] * codes.shape[1]:
+        if codes.nnz > 0.1 * codes.shape[0] * codes.shape[1]:
             return codes.toarray() @ atoms
         return codes @ atoms
     return np.asarray(codes) @ atoms
@@ -433,8 +435,6 @@ class SparseAutoencoder(Dictionary):
     >>> sae.fidelity(X)["FVU"].value < 0.3
     True
     """
-
-    papers = ("mp-sae",)
 
     def __init__(
         self,

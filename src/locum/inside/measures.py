@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from locum.core.bounds import binomial, bootstrap, bootstrap_mean, bounded_mean
+from locum.core.bounds import Interval, binomial, bootstrap, bounded_mean
 from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
 from locum.inside.rows import ActivationRows, finite_rows
@@ -15,6 +16,7 @@ from locum.inside.rows import ActivationRows, finite_rows
 __all__ = ["cosine", "dead_share", "fvu", "mean_l0", "reconstruction_rivals"]
 
 _HOW = "rows"
+_BLOCKS = 9  # few enough that the interval is Student's
 
 
 def fvu(
@@ -56,9 +58,13 @@ def fvu(
     value = float(terms[:, 0].sum() / terms[:, 1].sum())
     if np.abs(terms[:, 0] - value * terms[:, 1]).max() <= 1e-6 * terms[:, 1].mean():  # no spread but that of rounding
         return _fidelity("FVU", value, (value, value), len(x), documents, level, "no spread", False, region)
-    found = bootstrap(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, groups=documents, random_state=random_state)
-    ends = (min(np.exp(found.lower), value), max(np.exp(found.upper), value))
-    return _fidelity("FVU", value, ends, len(x), documents, level, found.method, False, region)
+    with np.errstate(over="ignore"):
+        found = _ends(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, documents, random_state)
+        lower, upper = np.exp(found.lower), np.exp(found.upper)
+    if not upper < 10.0 * max(1.0, value):  # hardly any row has an error: its logarithm says nothing
+        found = _ends(terms, lambda m: m[..., 0] / m[..., 1], level, documents, random_state)
+        lower, upper = max(found.lower, 0.0), found.upper
+    return _fidelity("FVU", value, (lower, upper), len(x), documents, level, found.method, False, region)
 
 
 def cosine(
@@ -106,7 +112,7 @@ def mean_l0(
     random_state : int, default=0
     """
     counts = _active(codes).sum(axis=1).astype(float)
-    found = bootstrap_mean(counts, level, groups=documents, random_state=random_state)
+    found = _ends(counts[:, None], lambda m: m[..., 0], level, documents, random_state)
     return _fidelity(
         "L0", float(counts.mean()), (found.lower, found.upper), len(counts), documents, level, found.method, False, region
     )
@@ -179,6 +185,19 @@ def reconstruction_rivals(
         "PCA": fvu(x, mean + (x - mean) @ axes @ axes.T, mean, **told),
         "random directions": fvu(x, mean + (x - mean) @ drawn @ drawn.T, mean, **told),
     }
+
+
+def _ends(
+    terms: NDArray[np.float64], statistic: Callable[[Any], Any], level: float, documents: Any, random_state: int
+) -> Interval:
+    """The bootstrap's interval; Student's over a few large blocks where so few rows differ that resamples often have none."""
+    groups = None if documents is None else np.unique(np.asarray(documents), return_inverse=True)[1]
+    try:
+        return bootstrap(terms, statistic, level, groups=groups, random_state=random_state)
+    except InvalidData:
+        units = np.arange(len(terms)) if groups is None else groups
+        order = np.random.default_rng([random_state, 8]).permutation(units.max() + 1)
+        return bootstrap(terms, statistic, level, groups=order[units] % _BLOCKS, random_state=random_state)
 
 
 def _active(codes: Any) -> Any:

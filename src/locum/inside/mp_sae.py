@@ -191,8 +191,7 @@ class MatchingPursuitSAE(Dictionary):
 
         self._check_k(k)
         net = self._net
-        atoms, mean = net.atoms.detach(), net.bias.new_tensor(self.mean_)
-        gram = atoms @ atoms.T
+        atoms, mean, gram = net.atoms.detach(), net.bias.new_tensor(self.mean_), self._products()
 
         def run(x: Any) -> Any:
             enough = None if target_fvu is None else target_fvu * (x - mean).square().sum(dim=1)
@@ -200,6 +199,13 @@ class MatchingPursuitSAE(Dictionary):
 
         parts = [(i.cpu().numpy(), v.cpu().numpy()) for i, v in self._through(X, run)]
         return PursuitPath(np.concatenate([i for i, _ in parts]), np.concatenate([v for _, v in parts]))
+
+    def _products(self) -> Any:
+        """Inner products of atoms, made once for each set of atoms."""
+        atoms = self._net.atoms.detach()
+        if getattr(self, "_gram", (None,))[0] is not self._net:
+            self._gram = (self._net, atoms @ atoms.T)
+        return self._gram[1]
 
     def coverage(
         self, X: ArrayLike, target_fvu: float, k: int | None = None, *, documents: ArrayLike | None = None, level: float = 0.95

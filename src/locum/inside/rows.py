@@ -17,6 +17,7 @@ __all__ = ["ActivationRows", "ArrayStore", "SPLITS", "as_rows"]
 SPLITS = ("train", "val", "test")
 _FLOATS = NDArray[np.float32]
 _TOGETHER = 16  # blocks that a batch is drawn from
+_LEAST_BLOCK = 64  # rows in memory that count as a block
 
 
 class ActivationRows(ABC):
@@ -37,8 +38,8 @@ class ActivationRows(ABC):
         """First row and row after the last of each block."""
 
     @abstractmethod
-    def read(self, start: int, stop: int) -> _FLOATS:
-        """Rows by position, shape (stop - start, width)."""
+    def read_into(self, start: int, out: _FLOATS) -> None:
+        """Fill `out`, of shape (n, width), with the n rows from position `start` on."""
 
     @abstractmethod
     def documents(self, split: str) -> NDArray[np.int64]:
@@ -79,8 +80,11 @@ class ActivationRows(ABC):
         ----------
         split : {"train", "val", "test"}, default="train"
         """
-        parts = [self.read(start, stop) for start, stop in self.blocks(split)]
-        return np.concatenate(parts) if parts else np.empty((0, self.width), dtype=np.float32)
+        out, filled = np.empty((self.count(split), self.width), dtype=np.float32), 0
+        for start, stop in self.blocks(split):
+            self.read_into(start, out[filled : filled + stop - start])
+            filled += stop - start
+        return out
 
     @final
     def batches(self, batch: int, *, split: str = "train", epochs: int = 1, random_state: int = 0) -> Iterator[_FLOATS]:
@@ -110,7 +114,7 @@ class ActivationRows(ABC):
             for start, stop in _pieces(self.blocks(split), batch, rng):
                 while start < stop:
                     take = min(stop - start, batch - filled)
-                    out[filled : filled + take] = self.read(start, start + take)
+                    self.read_into(start, out[filled : filled + take])
                     start, filled = start + take, filled + take
                     if filled == batch:
                         yield out
@@ -189,10 +193,11 @@ class ArrayStore(ActivationRows):
     def blocks(self, split: str) -> list[tuple[int, int]]:
         require_one_of(SPLITS, split=split)
         start, stop = self._spans[split]
-        return [(start, stop)] if stop > start else []
+        step = max(_LEAST_BLOCK, -(-(stop - start) // (2 * _TOGETHER)))
+        return [(at, min(at + step, stop)) for at in range(start, stop, step)]
 
-    def read(self, start: int, stop: int) -> _FLOATS:
-        return self._rows[start:stop]
+    def read_into(self, start: int, out: _FLOATS) -> None:
+        out[:] = self._rows[start : start + len(out)]
 
     def documents(self, split: str) -> NDArray[np.int64]:
         require_one_of(SPLITS, split=split)

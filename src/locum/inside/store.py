@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import mmap
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ __all__ = ["ActivationStore", "SiteRows", "StoreEstimate", "StoreError", "token_
 
 _CHUNK = 16  # batches whose sequences are sorted by length together
 _DTYPES = ("float16", "float32")
+_RESIDENT = 256 * 2**20  # bytes of a site's file that stay mapped
 
 
 class StoreError(LocumError, RuntimeError):
@@ -303,10 +305,7 @@ class SiteRows(ActivationRows):
         told = store.manifest["sites"][name]
         self.store, self.name, self.width = store, name, told["width"]
         self._column = Column(told["width"], told["dtype"])
-
-    @cached_property
-    def _mapped(self) -> NDArray[Any]:
-        return _mapped(file_of(self.store.folder, self.name), self._column)
+        self._touched = 0
 
     @cached_property
     def _sums(self) -> dict[str, NDArray[Any]]:
@@ -322,8 +321,20 @@ class SiteRows(ActivationRows):
     def blocks(self, split: str) -> list[tuple[int, int]]:
         return self.store.blocks(split)
 
-    def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        return self._mapped[start:stop].astype(np.float32)
+    @cached_property
+    def _file(self) -> mmap.mmap:
+        with file_of(self.store.folder, self.name).open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+    def read_into(self, start: int, out: NDArray[np.float32]) -> None:
+        torch = need("torch", "reading activations", "nets")  # ten times as fast as numpy from half precision
+        told = self._column
+        found = np.frombuffer(self._file, dtype=told.dtype, count=out.size, offset=start * told.bytes)
+        torch.from_numpy(out).copy_(torch.from_numpy(found.reshape(out.shape)))
+        self._touched += found.nbytes
+        if self._touched > _RESIDENT:  # pages that were read count as this process's until they are given back
+            self._file.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
 
     def documents(self, split: str) -> NDArray[np.int64]:
         return self.store.labels(split)[:, 1].astype(np.int64)
