@@ -1,13 +1,13 @@
 """Heads and edges of one Llama by `auto-circuit`, in the environment of the network peers: one npz file in, one out.
 
 In: ``folder``, with a Llama that transformers reads; ``clean`` and ``corrupt`` (prompts, length), tokens; ``right`` and
-``wrong`` (prompts,), tokens; ``target``, layer and head; ``edges`` (edges, 2), layer and head of sources to patch. What is
-patched is replaced by its mean over the corrupt prompts, position by position, and all is told of the logit of the right
-token less that of the wrong one. Out, with the seconds that each took:
+``wrong`` (prompts,), tokens; ``target``, layer and head; ``heads`` and ``edges`` (n, 2), layer and head of those to ablate and
+of sources to patch. What is patched is replaced by its mean over the corrupt prompts, position by position, and all is told
+of the logit of the right token less that of the wrong one. Out, with the seconds that each took:
 
 - ``full`` (prompts,): the score of the model;
-- ``ablated`` (heads of all layers, prompts): the score with one head at its mean, a pass for each;
-- ``node`` (heads,): mask gradients of the same, mean over prompts;
+- ``ablated`` (heads, prompts): the score with one head at its mean, a pass for each;
+- ``node`` (heads of all layers,): mask gradients of the same, mean over prompts;
 - ``edge`` (heads before the target,): mask gradients of edges into the query, key and value of the target, summed;
 - ``direct`` (edges, prompts): the score with the edge from a source to the logits patched, a pass for each.
 
@@ -100,12 +100,12 @@ class Patched:
 
 def nodes(data: Any) -> dict[str, Any]:
     graph = Patched(data, factorized=False)
-    edges = [edge for _, edge in sorted(graph.edges("Resid Mid").items())]
+    heads = graph.edges("Resid Mid")
     with torch.inference_mode():
         full = graph.score()
-    ablated, slow = graph.patched(edges)
+    ablated, slow = graph.patched([heads[tuple(map(int, one))] for one in data["heads"]])
     scores, fast = graph.gradients()
-    node = [float(scores[edge.dest.module_name][edge.patch_idx]) for edge in edges]
+    node = [float(scores[edge.dest.module_name][edge.patch_idx]) for _, edge in sorted(heads.items())]
     return {"full": full, "ablated": ablated, "ablated_seconds": slow, "node": node, "node_seconds": fast}
 
 
