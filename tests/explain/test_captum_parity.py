@@ -88,8 +88,8 @@ def test_sensitivity_is_that_of_captum_for_the_same_changes(net, images):
         return rows + torch.as_tensor(changes.reshape(18, 1, 8, 8), dtype=torch.float32)
 
     def explain(rows):
-        (rows,) = rows if isinstance(rows, tuple) else (rows,)  # captum hands over either
-        return Saliency(net).attribute(rows.requires_grad_(), target=0)
+        (given,) = rows if isinstance(rows, tuple) else (rows,)  # captum hands over either
+        return (Saliency(net).attribute(given.requires_grad_(), target=0),)
 
     expected = sensitivity_max(explain, torch.as_tensor(images), perturb_func=changed, n_perturb_samples=3)
     assert found.value == pytest.approx(float(expected.mean()), rel=1e-4)

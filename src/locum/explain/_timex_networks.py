@@ -121,8 +121,8 @@ class SeriesTransformer(nn.Module, AttentionMasking):
         """What the layers make of each time point, (n, T, 16 + d)."""
         if X.shape[1] > self.length:
             raise InvalidData(
-                f"expected series of at most {self.length} time points, as this network is for, got {X.shape[1]}; cut them into "
-                "parts of that length, or train the classifier on series as long"
+                f"expected series of at most {self.length} time points, as this network is for, got {X.shape[1]}; cut them "
+                "into parts of that length, or train the classifier on series as long"
             )
         times = regular_times(X) if times is None else times
         there = _there(times)
