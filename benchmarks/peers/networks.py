@@ -233,8 +233,8 @@ def relevance() -> dict[str, Any]:
     out["rules_differ"] = (
         "captum puts its Alpha1_Beta0_Rule on inputs that are not negative alone, ours takes negative inputs with negative "
         "weights; its max-pool divides by the output and a stabiliser where ours gives all to the winner (here its "
-        "stabiliser is 1e-15); it keeps relevance at a batch normalisation apart from the layer before, which ours folds in (the input is the same); it has "
-        "no one-dimensional convolution and no Flatten"
+        "stabiliser is 1e-15); it keeps relevance at a batch normalisation apart from the layer before, which ours folds in "
+        "(the input is the same); it has no one-dimensional convolution and no Flatten"
     )
     return out
 

@@ -34,8 +34,8 @@ def pair_of(classifier: Any, pair: Any, images: _IMAGES, device: Any) -> tuple[t
     except RuntimeError as error:
         shape = ", ".join(map(str, images.shape[1:]))
         raise InvalidData(
-            f"the classifier takes no images of shape (n, {shape}): {str(error).splitlines()[0]}. Give images as it was trained "
-            "on: a grey one has 1 channel, a colour one 3 (repeat the one, or take the mean of the three)"
+            f"the classifier takes no images of shape (n, {shape}): {str(error).splitlines()[0]}. Give images as it was "
+            "trained on: a grey one has 1 channel, a colour one 3 (repeat the one, or take the mean of the three)"
         ) from error
     if not found.requires_grad or not bool(torch.autograd.grad(found.square().sum(), probe)[0].any()):
         raise InvalidData(
