@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint fast docs bench reproduce models peers optimizers kill readme clean help
+.PHONY: demo test lint fast docs bench reproduce models peers optimizers networks kill readme clean help
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -69,8 +69,15 @@ optimizers: .venv-optimizers/.done  ## other optimisers, in an environment of th
 	.venv-optimizers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps HEBO==0.3.6
 	@touch $@
 
+networks: .venv-networks/.done  ## the peers of explainers of networks, in an environment of their own
+.venv-networks/.done: benchmarks/peers/requirements-networks.txt
+	$(PYTHON) -m venv .venv-networks
+	.venv-networks/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements-networks.txt
+	.venv-networks/bin/python -m pip install --quiet --disable-pip-version-check --no-deps transformer-lens==2.18.0 auto-circuit==1.0.1
+	@touch $@
+
 readme: $(VENV)/.dev  ## bring the table of systems and the measured figures up to date
 	$(BIN)/python -m locum.catalogue README.md --results benchmarks/papers
 
 clean:
-	rm -rf $(VENV) .venv-peers docs/_build docs/gallery card.html
+	rm -rf $(VENV) .venv-peers .venv-networks docs/_build docs/gallery card.html

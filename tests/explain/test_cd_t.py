@@ -511,7 +511,7 @@ def test_a_model_in_train_mode_or_without_logits_is_refused():
         ({"reference": REFERENCE}, "reference= to be Mean"),
         ({"input_ids": [[1, 30]]}, "tokens from 0 to below the 30 of the model, got 30"),
         ({"input_ids": [[1, -1]]}, "tokens from 0 to below the 30 of the model, got -1"),
-        ({"input_ids": [[1] * 9]}, "at most the 8 tokens the model takes, got 9"),
+        ({"input_ids": [[1] * 9]}, "at most the 8 tokens the model takes, got 9; shorten them"),
         ({"input_ids": [[0.5]]}, "one row of tokens"),
         ({"input_ids": 3}, "one row of tokens"),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from locum.core.errors import InvalidData, UnsupportedModule
 from locum.explain.pruning_by_explaining import LRPCriterion, LRPExplainer
+from locum.explain.saliency import randomisation_check
 from locum.nets import seeded
 
 torch = pytest.importorskip("torch")
@@ -281,3 +282,29 @@ def test_a_negative_logit_is_no_start():
 def test_settings_and_rows_that_cannot_be_used(settings, X, y, message):
     with pytest.raises(InvalidData, match=message):
         LRPExplainer(made(nn.Linear(2, 2)), **settings).explain(X, y)
+
+
+# ---------------------------------------------------------------------- whether a map needs the network
+def test_epsilon_maps_change_with_random_weights_and_zplus_maps_hardly_do():
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    X = (0.2 + 0.05 * X.reshape(-1, 1, 8, 8)).astype(np.float32)  # nothing is 0: pixels without relevance would all be alike
+    with seeded(0):
+        conv, linear = torch.nn.Conv2d(1, 16, 3, padding=1), torch.nn.Linear(256, 10)
+        net = torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(), linear)
+        optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+        for _ in range(20):
+            for rows in torch.randperm(1500).split(100):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(net(torch.as_tensor(X)[rows]), torch.as_tensor(y)[rows]).backward()
+                optimizer.step()
+    net.eval()
+    with torch.no_grad():
+        said = net(torch.as_tensor(X[1500:1540])).argmax(dim=1).numpy()
+    assert (said == y[1500:1540]).mean() > 0.85
+    last = {}
+    for rule in ("zplus", "epsilon"):
+        explain = lambda m, rows, rule=rule: [one.values for one in LRPExplainer(m.eval(), rule=rule).explain(rows, said)]  # noqa: E731
+        last[rule] = randomisation_check(explain, net, X[1500:1540]).last
+    assert last["epsilon"].upper < 0.6 < last["zplus"].lower

@@ -415,6 +415,19 @@ def test_images_that_cannot_be_used_are_refused(net, images, message):
         explainer(net).fit(images, steps=1)
 
 
+@pytest.mark.parametrize(("given", "taken"), [(3, 1), (1, 3)])
+def test_colour_for_a_grey_classifier_and_grey_for_colour_are_refused(given, taken):
+    sx = explainer(network(channels=taken))
+    with pytest.raises(InvalidData, match=f"no images of shape \\(n, {given}, .*a grey one has 1 channel, a colour one 3"):
+        sx.fit(discs(60, 3, channels=given)[0], np.arange(60) % 2, steps=1)
+
+
+def test_grey_images_are_refused_after_colour_ones():
+    sx = explainer(network(channels=3)).fit(discs(60, 3, channels=3)[0], np.arange(60) % 2, steps=1)
+    with pytest.raises(InvalidData, match="repeat the one channel three times"):
+        sx.reconstruct(discs(4, 9)[0])
+
+
 def test_too_few_images_of_a_class_are_refused(net):
     X, y = discs(60, 3)
     few = np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:4]])

@@ -378,7 +378,7 @@ def test_series_are_refused_before_training(reference):
         ([[[1.0]], [[1.0], [2.0]]], None, "got unequal ones .*see pad_series"),
         (X, np.ones((100, LENGTH)), "expected times that increase, those of series 0 do not"),
         (X, np.ones((100, 3)), r"expected times of shape \(100, 16\)"),
-        (np.concatenate([X, X], axis=1), None, "at most 16 time points, as this network is for, got 32"),
+        (np.concatenate([X, X], axis=1), None, "at most 16 time points, as this network is for, got 32; cut them"),
     ]:
         with pytest.raises(InvalidData, match=message):
             small(reference).fit(given, times, epochs=1)

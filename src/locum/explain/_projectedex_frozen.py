@@ -29,7 +29,14 @@ def pair_of(classifier: Any, pair: Any, images: _IMAGES, device: Any) -> tuple[t
     # A copy, so that neither its gradients nor its place are touched.
     frozen = Reference(copy.deepcopy(given.module).requires_grad_(False), device=device)
     probe = torch.from_numpy(np.array(images[:2])).to(device).requires_grad_(True)
-    found = frozen.forward(probe)
+    try:
+        found = frozen.forward(probe)
+    except RuntimeError as error:
+        shape = ", ".join(map(str, images.shape[1:]))
+        raise InvalidData(
+            f"the classifier takes no images of shape (n, {shape}): {str(error).splitlines()[0]}. Give images as it was "
+            "trained on: a grey one has 1 channel, a colour one 3 (repeat the one, or take the mean of the three)"
+        ) from error
     if not found.requires_grad or not bool(torch.autograd.grad(found.square().sum(), probe)[0].any()):
         raise InvalidData(
             "the classifier passes no gradient to its images; leave out no_grad, detach, rounding and thresholds inside it"

@@ -39,7 +39,10 @@ def as_images(given: Any, size: int, channels: int | None = None) -> _IMAGES:
     allowed = (1, 3) if channels is None else (channels,)
     if found.ndim != 4 or not len(found) or found.shape[1] not in allowed or found.shape[2:] != (size, size):
         said = " or ".join(map(str, allowed))
-        raise InvalidData(f"expected images of shape (n, {said}, {size}, {size}), got {found.shape}")
+        raise InvalidData(
+            f"expected images of shape (n, {said}, {size}, {size}), got {found.shape}; for colour in place of grey repeat "
+            "the one channel three times, for grey take the mean of the three"
+        )
     low, high = float(found.min()), float(found.max())
     if not (low >= 0 and high <= 1):  # also where one is NaN
         raise InvalidData(f"expected finite values in [0, 1], got {low:g} to {high:g}; divide bytes by 255")

@@ -120,7 +120,10 @@ class SeriesTransformer(nn.Module, AttentionMasking):
     def sequence(self, X: Tensor, times: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
         """What the layers make of each time point, (n, T, 16 + d)."""
         if X.shape[1] > self.length:
-            raise InvalidData(f"expected series of at most {self.length} time points, as this network is for, got {X.shape[1]}")
+            raise InvalidData(
+                f"expected series of at most {self.length} time points, as this network is for, got {X.shape[1]}; cut them "
+                "into parts of that length, or train the classifier on series as long"
+            )
         times = regular_times(X) if times is None else times
         there = _there(times)
         x = torch.cat([self.times(times), X], dim=-1)

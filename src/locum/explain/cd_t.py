@@ -489,7 +489,9 @@ class ContextualDecomposition:
         if least < 0 or largest >= size:
             raise InvalidData(f"expected tokens from 0 to below the {size} of the model, got {least if least < 0 else largest}")
         if found[-1][1].shape[1] > places:
-            raise InvalidData(f"expected prompts of at most the {places} tokens the model takes, got {found[-1][1].shape[1]}")
+            raise InvalidData(
+                f"expected prompts of at most the {places} tokens the model takes, got {found[-1][1].shape[1]}; shorten them"
+            )
         return found
 
     def _score(self, score: Any, prompts: int) -> Score:

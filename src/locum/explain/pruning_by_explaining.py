@@ -463,7 +463,8 @@ class RelevancePruner(BaseEstimator):
         if wanted > allowed:
             raise InvalidData(
                 f"target={self.target:g} means {wanted} of {total} units, which would empty a layer: with min_channels="
-                f"{self.min_channels} and max_layer_share={self.max_layer_share} at most {allowed} may go"
+                f"{self.min_channels} and max_layer_share={self.max_layer_share} at most {allowed} may go; "
+                "lower target=, or those limits"
             )
         steps = math.ceil(self.target / self.step - 1e-9)
         planned = [min(wanted, round((i + 1) * self.step * total)) for i in range(steps)]

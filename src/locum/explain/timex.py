@@ -228,7 +228,10 @@ class TimeXExplainer(BaseEstimator):
         told = training.answers(reference, given, when, hiding.with_times)
         said = told.logits.argmax(dim=1)
         if bool((said == said[0]).all()):
-            raise InvalidData(f"the classifier answers class {int(said[0])} on all {len(given)} series: nothing to explain")
+            raise InvalidData(
+                f"the classifier answers class {int(said[0])} on all {len(given)} series: nothing to explain; give series of "
+                "which it answers two classes or more"
+            )
         variant = TimeXVariant() if self.variant is None else self.variant
         settings = {name: getattr(self, name) for name in ("label_head", "n_landmarks", "tau", "landmark_tau")}
         with seeded(self.random_state, device=reference.device):
