@@ -7,11 +7,13 @@ from locum.emulate.dynamics import (
     DynamicsScore,
     compare_dynamics,
     diverged,
+    judge_dynamics,
     power_spectrum_distance,
     state_space_divergence,
     valid_prediction_time,
 )
-from locum.emulate.stepper import Differentiates, Encodes, Steps
+from locum.emulate.gtf import Cycle, DynamicsReconstructor
+from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
 from locum.emulate.trajectories import Trajectories
 
 __all__ = [
@@ -19,11 +21,15 @@ __all__ = [
     "Steps",
     "Differentiates",
     "Encodes",
+    "Forecasts",
     "state_space_divergence",
     "power_spectrum_distance",
     "valid_prediction_time",
     "diverged",
     "compare_dynamics",
+    "judge_dynamics",
     "DynamicsReport",
     "DynamicsScore",
+    "DynamicsReconstructor",
+    "Cycle",
 ]

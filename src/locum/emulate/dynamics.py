@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,16 +20,20 @@ from scipy.stats import entropy
 from locum.core.bounds import bootstrap_mean
 from locum.core.errors import InvalidData, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
+from locum.emulate.stepper import Forecasts
+from locum.emulate.trajectories import Trajectories
 
 __all__ = [
-    "DynamicsReport", "DynamicsScore", "compare_dynamics", "diverged", "power_spectrum_distance", "state_space_divergence",
-    "valid_prediction_time",
+    "DynamicsReport", "DynamicsScore", "compare_dynamics", "diverged", "judge_dynamics", "power_spectrum_distance",
+    "state_space_divergence", "valid_prediction_time",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
 
 _MOST_BINNED = 5  # dimensions; bins empty out beyond
 _BINS, _SMOOTHING = 30, 1e-5
+_TRANSIENT = 0.25  # of the length of a run, which a free trajectory goes on before it is compared
+_LYAPUNOV_TIMES = 10.0  # that a forecast is followed for
 _FAR = 10.0  # widths of the box of truth, beyond which a trajectory has left
 
 
@@ -246,7 +251,7 @@ class DynamicsScore:
     values : tuple of float
         One a run; a run that diverged has what the measure gives to the worst there is.
     floor : tuple of float
-        What truth scores against another stretch of truth; empty where there is none.
+        What truth scores against another stretch of truth; for PE, what persistence does; empty where there is none.
     greater_is_better : bool
     """
 
@@ -269,7 +274,8 @@ class DynamicsScore:
     def __str__(self) -> str:
         found = self.fidelity()
         line = f"{self.measure} {self.values[0]:.3g}, one run, no interval" if found is None else str(found)
-        return line + (f"; floor {np.mean(self.floor):.3g}" if self.floor else "")
+        beside = "persistence" if self.measure.startswith("PE") else "floor"
+        return line + (f"; {beside} {np.mean(self.floor):.3g}" if self.floor else "")
 
 
 @dataclass(frozen=True)
@@ -292,6 +298,97 @@ class DynamicsReport:
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.scores.values()), f"diverged: {self.n_diverged} of {self.n_runs} runs"])
+
+
+def judge_dynamics(
+    model: Forecasts,
+    test: Any,
+    *,
+    reference: Any = None,
+    horizon: int = 20,
+    exponent: float | None = None,
+    origins: int = 50,
+    history: int = 100,
+    method: str = "auto",
+    random_state: int = 0,
+) -> DynamicsReport:
+    """Let a model run freely beside true runs, and forecast from states along them.
+
+    From the start of each run the model goes on for 1.25 times its length; the first fifth is dropped and the rest compared.
+
+    Parameters
+    ----------
+    model : Forecasts
+    test : Trajectories, or what `Trajectories.of` takes
+        Runs that were not fitted on.
+    reference : Trajectories, or what `Trajectories.of` takes, default=None
+        Other stretches of truth, for the floor.
+    horizon : int, default=20
+        Steps of PE: mean squared error of forecasts, in variances of the truth.
+    exponent : float or None, default=None
+        Largest Lyapunov exponent per unit of time, to tell the valid prediction time as well.
+    origins : int, default=50
+        States along each run that are forecast from.
+    history : int, default=100
+        Rows that a model is shown before it forecasts.
+    method : {"auto", "bins", "mixture"}, default="auto"
+        Of `state_space_divergence`.
+    random_state : int, default=0
+
+    Raises
+    ------
+    InvalidData
+        Runs that are too short.
+    """
+    require_whole(1, horizon=horizon, origins=origins, history=history)
+    runs = Trajectories.of(test)
+    spread = runs.stacked().std(axis=0)
+    steps = horizon if exponent is None else max(horizon, int(np.ceil(_LYAPUNOV_TIMES / (exponent * runs.dt))))
+    if min(runs.lengths) < history + horizon + 1:
+        raise InvalidData(
+            f"expected runs of {history + horizon + 1} rows or more, got {min(runs.lengths)}: use a smaller horizon= or history="
+        )
+    free = [_free_run(model, run, history) for run in runs.states]
+    floor = _stretches(runs, None if reference is None else Trajectories.of(reference), random_state)
+    scaled = [[run / spread for run in group] for group in (runs.states, free, floor)]
+    report = compare_dynamics(*scaled[:2], other=scaled[2], method=method, random_state=random_state)
+    far = [_forecasts(model, run, min(steps, len(run) - history - 1), origins, history) for run in runs.states]
+    extra = {f"PE({horizon})": DynamicsScore(f"PE({horizon})", *_errors(far, spread, horizon))}
+    if exponent is not None:
+        each = [[valid_prediction_time(x, y, dt=runs.dt, exponent=exponent, scale=spread) for x, y, _ in one] for one in far]
+        extra["VPT"] = DynamicsScore("VPT in Lyapunov times", tuple(map(float, map(np.mean, each))), greater_is_better=True)
+    return DynamicsReport(report.scores | extra, report.n_runs, report.n_diverged)
+
+
+def _free_run(model: Forecasts, run: Array, history: int) -> Array:
+    """As many rows as the run has, after a transient; from where the history that a model may need ends."""
+    drop = round(_TRANSIENT * len(run))
+    return np.asarray(model.forecast(run[:history], drop + len(run)), dtype=float)[drop:]
+
+
+def _stretches(runs: Trajectories, reference: Trajectories | None, random_state: int) -> list[Array]:
+    """A stretch of the reference as long as each run; none where it is too short for one of them."""
+    if reference is None or max(reference.lengths) < max(runs.lengths):
+        return []
+    rng, longest = np.random.default_rng([random_state, 6]), max(reference.states, key=len)
+    begin = [int(rng.integers(len(longest) - n + 1)) for n in runs.lengths]
+    return [longest[b : b + n] for b, n in zip(begin, runs.lengths, strict=True)]
+
+
+def _forecasts(model: Forecasts, run: Array, steps: int, origins: int, history: int) -> list[tuple[Array, Array, Array]]:
+    """Truth, forecast, and the state that was forecast from."""
+    last = len(run) - steps - 1
+    at = np.unique(np.linspace(history - 1, max(last, history - 1), origins).astype(int))
+    return [(run[t + 1 : t + 1 + steps], model.forecast(run[t + 1 - history : t + 1], steps), run[t]) for t in at]
+
+
+def _errors(far: list[list[tuple[Array, Array, Array]]], spread: Array, horizon: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean squared errors a run of the forecasts, and of what stays where it is."""
+    h = horizon - 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        own = [float(np.mean([(((x[h] - y[h]) / spread) ** 2).mean() for x, y, _ in one])) for one in far]
+    still = [float(np.mean([(((x[h] - z) / spread) ** 2).mean() for x, _, z in one])) for one in far]
+    return tuple(one if np.isfinite(one) else np.finfo(float).max for one in own), tuple(still)
 
 
 def compare_dynamics(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from locum.core.errors import InvalidData, require_whole
 from locum.core.lyapunov import lyapunov_spectrum
 
-__all__ = ["Differentiates", "Encodes", "Steps"]
+__all__ = ["Differentiates", "Encodes", "Forecasts", "Steps"]
 
 Array = NDArray[np.float64]
 
@@ -86,3 +86,11 @@ class Encodes(ABC):
     @abstractmethod
     def decode(self, z: ArrayLike) -> Array:
         """Observations of states: (m,) to (d,), (n, m) to (n, d)."""
+
+
+class Forecasts(ABC):
+    """Goes on from what was observed."""
+
+    @abstractmethod
+    def forecast(self, history: ArrayLike, n_steps: int) -> Array:
+        """Observations of the steps after the last row of `history` (T, d), shape (n_steps, d)."""

@@ -37,5 +37,5 @@ def records() -> dict[str, dict[str, Any]]:
 
 
 def _folder() -> Path:
-    package = need("dysts", "a chaotic system", "emulate")
+    package = need("dysts", "a chaotic system", "chaos")
     return Path(package.__file__).parent
