@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +13,9 @@ from locum.core.errors import InvalidData
 __all__ = ["kaplan_yorke", "lyapunov_spectrum"]
 
 
-def lyapunov_spectrum(propagators: Iterable[NDArray[np.float64]], time_step: float = 1.0, skip: int = 0) -> NDArray[np.float64]:
+def lyapunov_spectrum(
+    propagators: Iterable[NDArray[np.floating[Any]]], time_step: float = 1.0, skip: int = 0
+) -> NDArray[np.float64]:
     r"""All exponents, largest first: averages of what QR factors of the product of the propagators grow by.
 
     .. math:: J_t Q_{t-1} = Q_t R_t, \qquad λ_i = \frac{1}{n Δt} \sum_t \log |R_{t,ii}|

@@ -13,6 +13,7 @@ from locum.emulate.dynamics import (
     valid_prediction_time,
 )
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
+from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
 from locum.emulate.trajectories import Trajectories
 
@@ -32,4 +33,8 @@ __all__ = [
     "DynamicsScore",
     "DynamicsReconstructor",
     "Cycle",
+    "Persistence",
+    "LaggedMap",
+    "Analogues",
+    "EchoState",
 ]

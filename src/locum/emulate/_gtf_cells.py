@@ -4,7 +4,8 @@ All cells are z → A z + W φ(z) + h + C s, with φ a sum of rectified affine f
 
     φ(z) = sum_j c_j relu(P z + o_j)
 
-A cell says what its parameters make of P (L, M), o (J, L) and c (J,); stepping, differentiating and learning are the same for all.
+A cell says what its parameters make of P (L, M), o (J, L) and c (J,); stepping, differentiating and learning are the same
+for all.
 """
 
 from __future__ import annotations
@@ -285,7 +286,7 @@ class Affine(Observation):
         return {"B": (self.observed, self.latent)} | ({"b": (self.observed,)} if self.bias else {})
 
     def initial(self, rng: np.random.Generator) -> Parameters:
-        begin = {"B": rng.normal(0.0, np.sqrt(2.0 / self.latent), (self.observed, self.latent))}
+        begin: Parameters = {"B": rng.normal(0.0, np.sqrt(2.0 / self.latent), (self.observed, self.latent))}
         return begin | ({"b": np.zeros(self.observed)} if self.bias else {})
 
     def encode(self, p: Parameters, x: Array) -> Array:

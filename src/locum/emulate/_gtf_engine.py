@@ -92,7 +92,8 @@ def loss_and_gradient(problem: Problem, vector: Array, x: Array, inputs: Array |
     observed = error * np.array(2.0 / error.size, kind)
     pull = np.ascontiguousarray(observation.pull(p, observed))
     g = backward(p["A"], p["W"], *phi, pull, kept, states, u)
-    found = {"A": g["A"], "W": cell.allowed("W", g["W"]), "h": g["offset"].sum(axis=(0, 1))} | cell.own_gradients(Phi(g["P"], g["o"], g["c"]))
+    found = {"A": g["A"], "W": cell.allowed("W", g["W"]), "h": g["offset"].sum(axis=(0, 1))}
+    found |= cell.own_gradients(Phi(g["P"], g["o"], g["c"]))
     if inputs is not None:
         found["C"] = np.einsum("tsm,tsk->mk", g["offset"], inputs)
     said, observed = said.reshape(-1, cell.latent), observed.reshape(-1, observation.observed)

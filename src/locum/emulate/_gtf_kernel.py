@@ -51,7 +51,9 @@ def forward(A: Array, W: Array, P: Array, o: Array, c: Array, offset: Array, sig
     return states, said, u
 
 
-def backward(A: Array, W: Array, P: Array, o: Array, c: Array, pull: Array, kept: Array, states: Array, u: Array) -> dict[str, Array]:
+def backward(
+    A: Array, W: Array, P: Array, o: Array, c: Array, pull: Array, kept: Array, states: Array, u: Array
+) -> dict[str, Array]:
     """Gradients from those of what was said, `pull` of shape (T, S, M).
 
     Returns
@@ -73,7 +75,7 @@ def _compiled() -> tuple[Any, Any]:
     return compile_(_forward), compile_(_backward)
 
 
-def _forward(A, W, PT, o, c, offset, signal, kept, states, said, u):  # type: ignore[no-untyped-def]
+def _forward(A, W, PT, o, c, offset, signal, kept, states, said, u):
     T, S, M = offset.shape
     J, L = o.shape
     phi = np.empty(L, offset.dtype)
@@ -96,7 +98,7 @@ def _forward(A, W, PT, o, c, offset, signal, kept, states, said, u):  # type: ig
                 states[t + 1, s, m] = kept[t, m] * total + (1 - kept[t, m]) * signal[t + 1, s, m]
 
 
-def _backward(A, W, P, o, c, pull, kept, states, u, gA, gW, gPT, go, gc, g_offset, g):  # type: ignore[no-untyped-def]
+def _backward(A, W, P, o, c, pull, kept, states, u, gA, gW, gPT, go, gc, g_offset, g):
     T, S, M = pull.shape
     J, L = o.shape
     phi, slope, back = np.empty(L, pull.dtype), np.empty(L, pull.dtype), np.empty(L, pull.dtype)

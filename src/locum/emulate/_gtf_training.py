@@ -106,6 +106,7 @@ class Windows:
 class _Net(torch.nn.Module):
     """All parameters as one vector, and what must outlast an interruption."""
 
+    theta: torch.nn.Parameter
     alpha: torch.Tensor
     batches: torch.Tensor
     largest: torch.Tensor
@@ -141,7 +142,8 @@ class _Given(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return above[0] * ctx.saved_tensors[0], None, None
+        (gradient,) = ctx.saved_tensors
+        return torch.mul(above[0], gradient), None, None
 
 
 def fitted(
@@ -173,7 +175,7 @@ def fitted(
             norm = float(np.linalg.norm(gradient.astype(np.float64)))
         net.batches += 1
         net.largest.fill_(max(float(net.largest), norm) if np.isfinite(norm) else np.inf)
-        return _Given.apply(net.theta, value, torch.from_numpy(gradient))  # type: ignore[no-any-return]
+        return _Given.apply(net.theta, value, torch.from_numpy(gradient))
 
     fall = (lr[1] / lr[0]) ** (1.0 / epochs)
     failed, history = "", None
@@ -182,7 +184,7 @@ def fitted(
             net, loss, [torch.arange(updates * batch_size)], epochs=epochs, batch_size=batch_size,
             optimizer=lambda parameters: torch.optim.RAdam(parameters, lr=lr[0]),
             schedule=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, fall),
-            after_epoch=lambda net, epoch: net.note(epoch), clip=clip, checkpoint=checkpoint, random_state=random_state,
+            after_epoch=lambda _, epoch: net.note(epoch), clip=clip, checkpoint=checkpoint, random_state=random_state,
             progress=progress,
         )  # fmt: skip
     except TrainingFailed as error:

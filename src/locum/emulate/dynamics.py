@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
+_Forecast = tuple[Array, Array, Array]  # truth, what was said, and the state it was said from
 
 _MOST_BINNED = 5  # dimensions; bins empty out beyond
 _BINS, _SMOOTHING = 30, 1e-5
@@ -161,7 +162,7 @@ def power_spectrum_distance(truth: ArrayLike, generated: ArrayLike, *, smoothing
     >>> t = np.arange(1000)[:, None]
     >>> slow, fast = np.sin(0.05 * t), np.sin(0.9 * t)
     >>> power_spectrum_distance(slow, slow), round(power_spectrum_distance(slow, fast), 2)
-    (0.0, 1.0)
+    (0.0, 0.99)
     """
     x, y = _pair(truth, generated, equal=True)
     if not np.isfinite(y).all() or (np.ptp(y, axis=0) <= 1e-9 * np.ptp(x, axis=0)).any():
@@ -250,9 +251,9 @@ class DynamicsScore:
     measure : str
     values : tuple of float
         One a run; a run that diverged has what the measure gives to the worst there is.
-    floor : tuple of float
+    floor : tuple of float, default=()
         What truth scores against another stretch of truth; for PE, what persistence does; empty where there is none.
-    greater_is_better : bool
+    greater_is_better : bool, default=False
     """
 
     measure: str
@@ -346,7 +347,7 @@ def judge_dynamics(
     steps = horizon if exponent is None else max(horizon, int(np.ceil(_LYAPUNOV_TIMES / (exponent * runs.dt))))
     if min(runs.lengths) < history + horizon + 1:
         raise InvalidData(
-            f"expected runs of {history + horizon + 1} rows or more, got {min(runs.lengths)}: use a smaller horizon= or history="
+            f"expected runs of {history + horizon + 1} rows or more, got {min(runs.lengths)}: use smaller horizon= or history="
         )
     free = [_free_run(model, run, history) for run in runs.states]
     floor = _stretches(runs, None if reference is None else Trajectories.of(reference), random_state)
@@ -375,14 +376,15 @@ def _stretches(runs: Trajectories, reference: Trajectories | None, random_state:
     return [longest[b : b + n] for b, n in zip(begin, runs.lengths, strict=True)]
 
 
-def _forecasts(model: Forecasts, run: Array, steps: int, origins: int, history: int) -> list[tuple[Array, Array, Array]]:
+def _forecasts(model: Forecasts, run: Array, steps: int, origins: int, history: int) -> list[_Forecast]:
     """Truth, forecast, and the state that was forecast from."""
     last = len(run) - steps - 1
     at = np.unique(np.linspace(history - 1, max(last, history - 1), origins).astype(int))
-    return [(run[t + 1 : t + 1 + steps], model.forecast(run[t + 1 - history : t + 1], steps), run[t]) for t in at]
+    said = [np.asarray(model.forecast(run[t + 1 - history : t + 1], steps), dtype=float) for t in at]
+    return [(run[t + 1 : t + 1 + steps], one, run[t]) for t, one in zip(at, said, strict=True)]
 
 
-def _errors(far: list[list[tuple[Array, Array, Array]]], spread: Array, horizon: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _errors(far: list[list[_Forecast]], spread: Array, horizon: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean squared errors a run of the forecasts, and of what stays where it is."""
     h = horizon - 1
     with np.errstate(over="ignore", invalid="ignore"):

@@ -32,7 +32,7 @@ from locum.emulate.trajectories import Trajectories
 
 __all__ = ["Cycle", "DynamicsReconstructor"]
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 _FORMAT = 1
 _FORCINGS = ("adaptive", "constant", "sparse", "full", "free")
@@ -468,7 +468,8 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         wanted = self._cell.inputs
         given = None if p is None else np.asarray(p, dtype=float)
         if (0 if given is None else given.shape[-1]) != wanted:
-            raise InvalidData(f"expected {wanted} external inputs a step, as in fit, got {'none' if p is None else np.shape(p)}")
+            came = "none" if given is None else f"shape {given.shape}"
+            raise InvalidData(f"expected {wanted} external inputs a step, as in fit, got {came}")
         return given
 
     def _check_settings(self) -> None:
@@ -491,7 +492,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         if not isinstance(pair, tuple) or len(pair) != 2 or not all(_number(one) and 0 < one < np.inf for one in pair):
             raise InvalidData(f"expected lr= as two positive numbers, at the start and the end, got {pair!r}")
         if self.partial_forcing and self.observation != "identity":
-            raise InvalidData("expected observation='identity' with partial_forcing=, since no latent state is observed otherwise")
+            raise InvalidData("expected observation='identity' with partial_forcing=: no latent state is observed otherwise")
 
 
 def _number(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +14,7 @@ from locum.core.lyapunov import lyapunov_spectrum
 
 __all__ = ["Differentiates", "Encodes", "Forecasts", "Steps"]
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 
 class Steps(ABC):
