@@ -1,4 +1,4 @@
-"""The cheapest emulators, to be shown beside any other: no change, a linear map, polynomials of lags, analogues, a reservoir."""
+"""The cheapest emulators, to be shown beside any other: no change, lagged maps, analogues, a reservoir."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class LaggedMap(Forecasts, BaseEstimator):
 
     Notes
     -----
-    Cost: one least squares problem. References: Schmid, Journal of Fluid Mechanics 656 (2010); Gauthier et al., arXiv 2106.07688.
+    Cost: one least squares problem. References: Schmid, Journal of Fluid Mechanics 656 (2010); Gauthier et al., arXiv
+    2106.07688.
     """
 
     def __init__(self, lags: int = 1, degree: int = 1, ridge: float = 1e-6) -> None:

@@ -64,8 +64,8 @@ class ChaosProperties:
     maximum_lyapunov : float
         Largest exponent, per unit of time; by another method than the spectrum, so they differ.
     lyapunov_spectrum : tuple of float
-    kaplan_yorke_dimension, correlation_dimension : float
-    pesin_entropy, multiscale_entropy : float or None
+        Empty where dysts has none.
+    kaplan_yorke_dimension, correlation_dimension, pesin_entropy, multiscale_entropy : float or None
         None where dysts has none.
     mean, std : tuple of float
         Of each coordinate.
@@ -76,8 +76,8 @@ class ChaosProperties:
     dt: float
     maximum_lyapunov: float
     lyapunov_spectrum: tuple[float, ...]
-    kaplan_yorke_dimension: float
-    correlation_dimension: float
+    kaplan_yorke_dimension: float | None
+    correlation_dimension: float | None
     pesin_entropy: float | None
     multiscale_entropy: float | None
     mean: tuple[float, ...]
@@ -159,7 +159,7 @@ class ChaoticSystem:
         """Estimates at the default parameters."""
         one = records()[self.name]
         return ChaosProperties(
-            one["period"], one["dt"], one["maximum_lyapunov_estimated"], tuple(one["lyapunov_spectrum_estimated"]),
+            one["period"], one["dt"], one["maximum_lyapunov_estimated"], tuple(one["lyapunov_spectrum_estimated"] or ()),
             one["kaplan_yorke_dimension"], one["correlation_dimension"], one.get("pesin_entropy"),
             one.get("multiscale_entropy"), tuple(np.ravel(one["mean"]).tolist()), tuple(np.ravel(one["std"]).tolist()),
             bool(one["hamiltonian"]), bool(one["nonautonomous"]),
