@@ -12,6 +12,14 @@ from locum.emulate.dynamics import (
     state_space_divergence,
     valid_prediction_time,
 )
+from locum.emulate.dysts import (
+    ChaosSource,
+    ForecastBenchmark,
+    ForecastTable,
+    ImportanceTrainer,
+    LaggedRegressor,
+    MeanForecast,
+)
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
@@ -37,4 +45,10 @@ __all__ = [
     "LaggedMap",
     "Analogues",
     "EchoState",
+    "ForecastBenchmark",
+    "ForecastTable",
+    "ImportanceTrainer",
+    "ChaosSource",
+    "LaggedRegressor",
+    "MeanForecast",
 ]
