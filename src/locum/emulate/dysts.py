@@ -346,8 +346,8 @@ class ImportanceTrainer(Forecasts, BaseEstimator):
     -----
     Cost: rounds times runs short integrations, and rounds + 1 fits.
 
-    **Departures**: any forecaster, fitted anew in each round, in place of a network that trains on; a simulation begins at the row
-    of the error, not some rows before it, and none reaches into the rows scored. Reference: Gilpin, arXiv 2110.05266.
+    **Departures**: any forecaster, fitted anew in each round, in place of a network that trains on; a simulation begins at the
+    row of the error, not some rows before it, and none reaches into the rows scored. Reference: Gilpin, arXiv 2110.05266.
     """
 
     papers = ("dysts",)
