@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import locum
 from locum.core.errors import InvalidData
 from locum.core.lyapunov import kaplan_yorke
 from locum.problems import chaos
@@ -80,6 +81,16 @@ def test_other_parameters_are_another_system(lorenz):
     calm = lorenz.with_parameters(rho=10.0).integrate(1000, 50)
     height = 9.0
     np.testing.assert_allclose(np.abs(calm[-1]), [np.sqrt(8 / 3 * height), np.sqrt(8 / 3 * height), height], atol=1e-3)
+
+
+def test_the_flow_is_a_target_whose_runs_are_recorded(lorenz):
+    X = lorenz.integrate(6, 100)
+    target = locum.target(lorenz.flow(lorenz.time_step(100)))
+    np.testing.assert_allclose(target.query(X[:-1], "fit"), X[1:], atol=1e-5)
+    target.query(X[:-1], "use")
+    assert target.account().paid == 5, "nothing is paid twice"
+    with pytest.raises(InvalidData, match="a positive time"):
+        lorenz.flow(0.0)
 
 
 def test_what_is_known_of_a_system(lorenz):

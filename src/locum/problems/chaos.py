@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -264,6 +264,26 @@ class ChaoticSystem:
         begin = self._begin(ic, seed, seconds)
         X = self._solve(begin, self.time_step(pts_per_period) * np.arange(float(n)), seconds)
         return self._observed(X) if bounded else X
+
+    def flow(self, time: float) -> Callable[[ArrayLike], Array]:
+        """What takes states (n, d) to those a time later, (n, d): a function of rows, for `locum.target` to count and record.
+
+        Parameters
+        ----------
+        time : float
+            More than 0.
+        """
+        if not 0 < time < np.inf:
+            raise InvalidData(f"expected a positive time, got {time!r}")
+        ends = np.array([0.0, time])
+
+        def flow(X: ArrayLike) -> Array:
+            rows = np.asarray(X, dtype=float)
+            if rows.ndim != 2 or rows.shape[1] != self.dimension:
+                raise InvalidData(f"expected states of {self.name} of shape (n, {self.dimension}), got shape {rows.shape}")
+            return np.stack([self._solve(row, ends)[-1] for row in rows])
+
+        return flow
 
     def _begin(self, ic: ArrayLike | None, seed: int | None, seconds: float | None) -> Array:
         if ic is not None:
