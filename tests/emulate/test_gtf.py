@@ -205,6 +205,18 @@ def test_a_model_comes_back_from_its_file(fitted, tmp_path):
         DynamicsReconstructor.load(tmp_path / "other")
 
 
+@pytest.mark.parametrize("changes", [{}, {"cell": "dendritic-plrnn", "observation": "affine", "observation_bias": True}])
+def test_the_graph_steps_as_the_model_does(changes):
+    runtime = pytest.importorskip("onnxruntime")
+    s = np.sin(TIME)[:, None]
+    found = model(max_updates=50, **changes).fit(3 * CIRCLE + 5, s)
+    session = runtime.InferenceSession(found.to_onnx())
+    z = found.encode(3 * CIRCLE[:7] + 5)
+    after, seen = session.run(["next", "observed"], {"state": z, "inputs": s[:7]})
+    np.testing.assert_allclose(after, found.step(z, s[:7]), atol=1e-10)
+    np.testing.assert_allclose(seen, found.decode(found.step(z, s[:7])), atol=1e-10)
+
+
 def test_an_interrupted_training_goes_on_to_the_same_numbers(tmp_path):
     class Stop(Exception):
         pass

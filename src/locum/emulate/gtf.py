@@ -25,6 +25,7 @@ from locum.core.export import write_atomically
 from locum.core.surrogate import Saves
 from locum.emulate._gtf_cells import CELLS, OBSERVATIONS, Parameters
 from locum.emulate._gtf_engine import ESTIMATORS, Flat, Problem
+from locum.emulate._gtf_onnx import step_graph
 from locum.emulate._gtf_regions import Cycle, cycles
 from locum.emulate.dynamics import DynamicsReport, judge_dynamics
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts
@@ -456,6 +457,15 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         if record.pop("format", None) != _FORMAT:
             raise FormatError(f"{path} is not of format {_FORMAT}: update Locum to read it")
         return cls.from_state(record, arrays)
+
+    def to_onnx(self) -> bytes:
+        """One step as an ONNX graph: from "state" (n, m), and "inputs" (n, K), to "next" (n, m) and "observed" (n, N).
+
+        Latent states of observations are `encode`'s; what is observed is in the units of the data.
+        """
+        check_is_fitted(self, "parameters_")
+        offset = self.decode(np.zeros(self.latent_dim))
+        return step_graph(self._cell, self.parameters_, self.decode(np.eye(self.latent_dim)) - offset, offset)
 
     # ------------------------------------------------------------------ what may come in
     def _states(self, z: ArrayLike) -> Array:
