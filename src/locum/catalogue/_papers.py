@@ -22,7 +22,9 @@ __all__ = ["Paper", "Claim", "Measured", "papers", "paper"]
 
 FOLDER = Path(__file__).parent
 ROOMS = ("explain", "glassbox", "inside", "optimize", "emulate", "infer", "decode", "audit")
-EXTRAS = ("nets", "optimize", "lm", "sim", "data", "skops", "boosting", "text", "infer", "vision", "ray", "plots")
+EXTRAS = (
+    "nets", "optimize", "lm", "sim", "emulate", "chaos", "data", "skops", "boosting", "text", "infer", "vision", "ray", "plots",
+)  # fmt: skip
 _ENTRIES = ("article", "inproceedings", "misc")
 
 

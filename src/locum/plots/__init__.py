@@ -6,6 +6,7 @@ from locum.plots._attribution import plot_attribution
 from locum.plots._circuit import plot_circuit, plot_heads, plot_tokens
 from locum.plots._counterfactual_strip import plot_counterfactuals, plot_style_strip
 from locum.plots._dictionary import plot_error_curves
+from locum.plots._dynamics import plot_attractors
 from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
 from locum.plots._hd_blackbox import plot_faithfulness
@@ -39,4 +40,5 @@ __all__ = [
     "plot_slice",
     "plot_foretold",
     "plot_pareto",
+    "plot_attractors",
 ]

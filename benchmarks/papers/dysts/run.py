@@ -1,0 +1,155 @@
+"""Chaotic systems on one clock: can they be integrated anew, are their exponents right, and do they explain forecast errors?
+
+Forecasters see ten periods of the first coordinate and forecast two more in one go, from five starts of each of 129 systems.
+The best of them on a system is set against the Lyapunov exponent per period, beside a placebo: the same for the error of the
+mean. Then simulations that begin where a forecaster was wrong, against as many that begin anywhere. Intervals are over systems.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from claims import Claim, main, over_seeds
+from scipy import stats
+from sklearn.ensemble import RandomForestRegressor
+
+from locum.core.lyapunov import kaplan_yorke
+from locum.core.measures.rankings import SpearmanCorrelation
+from locum.emulate import Analogues, ForecastBenchmark, ImportanceTrainer, LaggedMap, LaggedRegressor, MeanForecast
+from locum.problems import chaos
+
+RESAMPLES = 5000
+
+
+def forest(trees: int) -> LaggedRegressor:
+    return LaggedRegressor(RandomForestRegressor(n_estimators=trees, random_state=0), 25)
+
+
+def correlation(fidelity) -> dict:
+    return {"effect": fidelity.value, "lower": fidelity.lower, "upper": fidelity.upper}
+
+
+def forecasting(names: list[str], origins: int, trees: int) -> Iterator[Claim]:
+    models = {
+        "mean": MeanForecast(), "linear lags": [LaggedMap(lags) for lags in (3, 5, 10, 25)],
+        "quadratic lags": [LaggedMap(lags, 2, 1e-4) for lags in (3, 5, 10)], "analogues": LaggedAnalogues(),
+        "random forest": forest(trees),
+    }  # fmt: skip
+    table = ForecastBenchmark([chaos.load(name) for name in names], n_origins=origins).run(models)
+    learned = [name for name in models if name != "mean"]
+    metrics = ("smape", "mase", "rmse", "vpt")
+    medians = {name: {m: float(np.median(table.by_system(name, m))) for m in metrics} for name in models}
+    best, placebo = table.correlate(among=learned), table.correlate(among=["mean"])
+    raw = {k: correlation(table.correlate("maximum_lyapunov", among=a)) for k, a in (("best", learned), ("mean", ["mean"]))}
+    details = {"systems": list(names), "medians": medians, "with the exponent per unit of time": raw}
+    yield Claim("the more chaotic a system, the worse the best forecaster", "rank correlation of sMAPE and λ1 times period",
+                **correlation(best), seeds=best.n, details=details)  # fmt: skip
+    yield beyond_placebo(table, learned, correlation(placebo))
+    wins = table.best(among=learned) < table.by_system("mean")
+    low, high = stats.binomtest(int(wins.sum()), len(wins)).proportion_ci()
+    yield Claim("what is learned beats the mean", "share of systems", float(wins.mean()), low, high, len(wins), threshold=0.9,
+                decided_by="effect")  # fmt: skip
+    less = table.by_system("linear lags") - table.by_system("random forest")
+    yield Claim("a forest forecasts better than linear lags", "sMAPE of linear lags less that of the forest, mean",
+                *over_seeds(less), len(less), needed=False)  # fmt: skip
+
+
+class LaggedAnalogues(Analogues):
+    """Analogues of ten rows instead of one."""
+
+    def fit(self, X):
+        return super().fit(_embedded(np.asarray(X, dtype=float)))
+
+    def forecast(self, history, n_steps):
+        return super().forecast(_embedded(np.asarray(history, dtype=float)), n_steps)[:, -1:]
+
+
+def _embedded(x: np.ndarray, lags: int = 10) -> np.ndarray:
+    return np.column_stack([x[k : len(x) - lags + 1 + k, 0] for k in range(lags)])
+
+
+def beyond_placebo(table, learned: list[str], placebo: dict) -> Claim:
+    """Systems are drawn anew for both correlations alike."""
+    x, best, mean = table.known["maximum_lyapunov_per_period"], table.best(among=learned), table.by_system("mean")
+
+    def gap(rows):
+        return stats.spearmanr(x[rows], best[rows])[0] - stats.spearmanr(x[rows], mean[rows])[0]
+
+    rng = np.random.default_rng(0)
+    found = np.array([gap(rng.integers(len(x), size=len(x))) for _ in range(RESAMPLES)])
+    low, high = np.nanquantile(found, (0.025, 0.975))
+    return Claim("more than the error of the mean does", "rank correlation of the best less that of the mean",
+                 float(gap(np.arange(len(x)))), float(low), float(high), len(x), needed=False,
+                 details={"placebo": placebo})  # fmt: skip
+
+
+def integration(names: list[str]) -> Iterator[Claim]:
+    worst = []
+    for name in names:
+        system = chaos.load(name)
+        time = min(1.0 / max(system.properties.maximum_lyapunov, 1e-6), 5 * system.properties.period)
+        n = max(int(time / system.time_step(50)), 2)
+        coarse, fine = system.integrate(n, 50), system.integrate(2 * n, 100)[::2]
+        worst.append(float((np.abs(coarse - fine).max(axis=0) / np.maximum(coarse.std(axis=0), 1e-9)).max()))
+    yield Claim("finer points pass through the coarse ones", "largest gap in standard deviations, median and range",
+                float(np.median(worst)), min(worst), max(worst), len(worst), direction="less", threshold=1e-4,
+                details=dict(zip(names, worst, strict=True)))  # fmt: skip
+
+
+def exponents(names: list[str], periods: int) -> Iterator[Claim]:
+    rows = {}
+    for name in names:
+        system = chaos.load(name)
+        found, known = system.lyapunov_spectrum(periods), system.properties
+        rows[name] = (float(found[0]), known.maximum_lyapunov, kaplan_yorke(found), known.kaplan_yorke_dimension)
+    values = np.array(list(rows.values()), dtype=float)
+    for k, what in ((0, "largest exponents"), (2, "Kaplan-Yorke dimensions")):
+        agreed = SpearmanCorrelation().fidelity(values[:, k + 1], values[:, k])
+        yield Claim(f"{what} agree with what dysts holds", "rank correlation over systems", **correlation(agreed),
+                    seeds=agreed.n, threshold=0.8, decided_by="effect", needed=k == 0,
+                    details=rows if k == 0 else {})  # fmt: skip
+
+
+def importance(names: list[str], seeds: range) -> Iterator[Claim]:
+    """Mean over seeds of the sMAPE of a 200-row forecast, after simulations begun by error, anywhere, and after none."""
+    rows = {}
+    for name in names:
+        system = chaos.load(name)
+        series = system.integrate(1200, 100, bounded=False)
+        past, future = series[:1000], series[1000:]
+        model = LaggedMap(3, 2, 1e-4)
+        scores = {"none": smape(model.fit(past).forecast(past, 200), future)}
+        for kind, power in (("importance", 4.0), ("uniform", 0.0)):
+            trainers = [ImportanceTrainer(system, LaggedMap(3, 2, 1e-4), power=power, random_state=seed) for seed in seeds]
+            each = [trainer.fit(past) for trainer in trainers]
+            scores[kind] = float(np.mean([smape(one.forecast(past, 200), future) for one in each]))
+        rows[name] = scores
+    for other in ("uniform", "none"):
+        less = [row[other] - row["importance"] for row in rows.values()]
+        yield Claim(f"is it better to begin where the error is? against {other}", "sMAPE less that of importance sampling",
+                    *over_seeds(less), len(less), needed=False, details=rows if other == "uniform" else {})  # fmt: skip
+
+
+def smape(said: np.ndarray, truth: np.ndarray) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = 200 * float(np.mean(np.abs(said - truth) / np.maximum(np.abs(said) + np.abs(truth), 1e-12)))
+    return found if np.isfinite(found) else 200.0
+
+
+def measure(quick: bool, seed: int) -> Iterator[Claim]:
+    names = list(chaos.names())
+    drawn = np.random.default_rng(4).permutation(names).tolist()
+    yield from forecasting(sorted(drawn[:10]) if quick else names, 2 if quick else 5, 10 if quick else 20)
+    yield from integration(sorted(drawn[:5] if quick else drawn[:30]))
+    smooth = [name for name in drawn if not chaos.load(name).properties.nonautonomous]
+    yield from exponents(sorted(smooth[:6] if quick else smooth[:25]), 20 if quick else 150)
+    yield from importance(sorted(smooth[:3] if quick else smooth[:20]), range(seed, seed + (2 if quick else 3)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(__file__, __doc__, measure))

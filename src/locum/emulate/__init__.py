@@ -1,0 +1,54 @@
+"""What stands in for a simulator or for dynamics that are observed."""
+
+from __future__ import annotations
+
+from locum.emulate.dynamics import (
+    DynamicsReport,
+    DynamicsScore,
+    compare_dynamics,
+    diverged,
+    judge_dynamics,
+    power_spectrum_distance,
+    state_space_divergence,
+    valid_prediction_time,
+)
+from locum.emulate.dysts import (
+    ChaosSource,
+    ForecastBenchmark,
+    ForecastTable,
+    ImportanceTrainer,
+    LaggedRegressor,
+    MeanForecast,
+)
+from locum.emulate.gtf import Cycle, DynamicsReconstructor
+from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
+from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
+from locum.emulate.trajectories import Trajectories
+
+__all__ = [
+    "Trajectories",
+    "Steps",
+    "Differentiates",
+    "Encodes",
+    "Forecasts",
+    "state_space_divergence",
+    "power_spectrum_distance",
+    "valid_prediction_time",
+    "diverged",
+    "compare_dynamics",
+    "judge_dynamics",
+    "DynamicsReport",
+    "DynamicsScore",
+    "DynamicsReconstructor",
+    "Cycle",
+    "Persistence",
+    "LaggedMap",
+    "Analogues",
+    "EchoState",
+    "ForecastBenchmark",
+    "ForecastTable",
+    "ImportanceTrainer",
+    "ChaosSource",
+    "LaggedRegressor",
+    "MeanForecast",
+]
