@@ -7,6 +7,9 @@ single heads, attribution patching and direct edges to the logits against `auto-
 transformer-lens 2.18, the last that it runs with), and contextual decomposition against path patching from the same heads:
 seconds, rank correlation with exact ablation on other prompts, and how faithful the best heads of each are on third ones.
 
+The seconds of heads are of the clock, of one run each on four prompts of a template, and faithfulness has no interval: a ratio
+or a difference that is small there says nothing.
+
 Writes benchmarks/peers/networks/result.json and prints one JSON line; exits with 1 when numbers that ought to be equal are not,
 or when a claim of the comparison does not hold, and says which. Takes about ten minutes.
 
@@ -61,7 +64,10 @@ def relative(found: Any, expected: Any) -> float:
 
 
 def timed(work: Callable[[], Any]) -> dict[str, float]:
-    """Seconds of each of some repeats (median, least, most), after one that does not count, and the memory it took beyond."""
+    """Seconds of each of some repeats (median, least, most), after one that does not count, and the memory it took beyond.
+
+    Beyond what the process holds already: where an earlier method has left room, that is 0, and not what a method needs.
+    """
     before = peak(reset=True)
     work()
     grown = peak() - before
