@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ class Bins:
                 order.append(np.argsort(mean, kind="stable"))
         return cls(tuple(columns), tuple(edges), tuple(order))
 
-    @property
+    @cached_property
     def counts(self) -> NDArray[np.intp]:
         """Number of codes a column, the one for missing not counted, shape (d,)."""
         return np.array([len(o) if len(o) else len(e) + 1 for e, o in zip(self.edges, self.order, strict=True)], dtype=np.intp)

@@ -30,6 +30,7 @@ _MOST_BINS = 255  # as many as the boosting takes
 _LEAVES = 4
 _LEAST_ROWS = 10
 # A class that a row has with less probability than this teaches nothing, and would cost as much as the others.
+_PROBED = 4_000_000  # numbers in a table that shapes are read from
 _FAINT = 0.01
 _PASSES = 3
 
@@ -329,16 +330,22 @@ def _boost(task: _Task, taught: _FLOAT, columns: list[int]) -> tuple[_FLOAT, dic
         model = HistGradientBoostingRegressor(**options).fit(table, taught[:, 0], n * task.weights)
         present = np.zeros(1, dtype=np.intp)
         answers = model.predict(table)[:, None]
-    shapes = {}
-    for position, j in enumerate(columns):
-        # With the others held fixed, what changes is this column's shape and nothing else.
-        probe = np.tile(table[:1], (counts[j] + 1, 1))
-        probe[:, position] = np.append(np.arange(counts[j]), np.nan)
+    sizes, shapes = counts[columns] + 1, {}
+    # A call costs a pass through all trees, however few the rows, so many columns are asked about at once.
+    part = (np.cumsum(sizes) - 1) // max(1, _PROBED // len(columns))
+    for positions in np.split(np.arange(len(columns)), np.flatnonzero(np.diff(part)) + 1):
+        ends = np.cumsum(sizes[positions])
+        probe = np.tile(table[:1], (ends[-1], 1))
+        spans = [(columns[p], p, end - sizes[p], end) for p, end in zip(positions, ends, strict=True)]
+        for _, position, start, end in spans:
+            # With the others held fixed, what changes is this column's shape and nothing else.
+            probe[start:end, position] = np.append(np.arange(end - start - 1), np.nan)
         score = model.decision_function(probe) if task.soft else model.predict(probe)
         # Of two classes one score is given: the second's above the first's.
         score = np.column_stack([-score / 2, score / 2]) if task.soft and score.ndim == 1 else score.reshape(len(probe), -1)
-        shapes[j] = np.zeros((len(probe), k))
-        shapes[j][:, present] = score - task.share(j) @ score
+        for j, _, start, end in spans:
+            shapes[j] = np.zeros((end - start, k))
+            shapes[j][:, present] = score[start:end] - task.share(j) @ score[start:end]
     return answers, shapes
 
 
