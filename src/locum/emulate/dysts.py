@@ -494,7 +494,7 @@ class SurrogatePretrainer(TransformerMixin, BaseEstimator):
         ----------
         X : array-like of shape (n, T)
             Real series, of equal length.
-        y : ignored
+        y : ignored, default=None
         """
         require_one_of(("match", "random"), timescale=self.timescale)
         require_whole(1, windows=self.windows, epochs=self.epochs)
