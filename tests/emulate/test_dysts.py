@@ -17,7 +17,9 @@ from locum.emulate import (
     LaggedRegressor,
     MeanForecast,
     Persistence,
+    SurrogatePretrainer,
 )
+from locum.emulate._dysts_features import features
 
 
 class Wave:
@@ -121,6 +123,41 @@ def test_simulations_begin_where_the_error_is():
     np.testing.assert_array_equal(again.starts_, chosen.starts_)
 
 
+# ---------------------------------------------------------------------- features for real series
+SERIES = np.sin(np.arange(120) * 2 * np.pi / 12 + np.random.default_rng(0).uniform(0, 6, (20, 1)))
+
+
+def test_features_by_hand():
+    found = features(np.stack([SERIES[0], 3 * SERIES[0] + 7]))
+    assert found.shape == (2, 27)
+    np.testing.assert_allclose(found[:, 0], [0, 7], atol=1e-9)
+    np.testing.assert_allclose(found[:, 1], [0.5**0.5, 3 * 0.5**0.5], atol=1e-9)
+    shape = [2, 3, 11, 20, 21, 22]  # what scale and shift say nothing of
+    np.testing.assert_allclose(found[0, shape], found[1, shape], atol=1e-6)
+    assert np.isfinite(features(np.ones((2, 12)))).all()
+
+
+def test_an_encoder_is_trained_at_the_time_scale_of_the_series():
+    steps = []
+
+    class Watched(Wave):
+        def integrate(self, n, pts_per_period=100, **rest):
+            steps.append(pts_per_period)
+            return super().integrate(n, pts_per_period, **rest)
+
+    settings = {"windows": 320, "epochs": 6, "window": 60, "learning_rate": 0.01}
+    found = SurrogatePretrainer([Watched()], **settings).fit(SERIES)
+    assert found.period_ == pytest.approx(12)
+    assert steps == [12]
+    assert found.history_.losses[-1] < 0.7 * found.history_.losses[0]
+    assert found.transform(SERIES).shape == (20, 8 * 27)
+    again = SurrogatePretrainer([Wave()], **settings).fit(SERIES)
+    np.testing.assert_array_equal(again.transform(SERIES), found.transform(SERIES))
+    random = SurrogatePretrainer([Watched()], timescale="random", **settings).fit(SERIES)
+    assert 10 <= steps[-1] < 100
+    assert np.abs(random.transform(SERIES) - found.transform(SERIES)).max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -128,6 +165,9 @@ def test_simulations_begin_where_the_error_is():
         (lambda: ForecastBenchmark([Wave()], granularity=2).run({"m": MeanForecast()}), "granularity= to be a whole"),
         (lambda: ForecastBenchmark([Wave()], noise=-1).run({"m": MeanForecast()}), "noise= of 0 or more"),
         (lambda: correlated().correlate("maximum_lyapunow"), "the nearest is maximum_lyapunov"),
+        (lambda: SurrogatePretrainer([]).fit(SERIES), "a system at least"),
+        (lambda: SurrogatePretrainer([Wave()]).fit(SERIES[0]), r"12 points or more, of shape \(n, T\)"),
+        (lambda: SurrogatePretrainer([Wave()], timescale="both").fit(SERIES), "timescale= to be one of"),
         (lambda: correlated().by_system("best"), "expected model= to be one of good"),
         (lambda: ImportanceTrainer(Wave(), LaggedMap()).fit(Wave().integrate(100)), "more than 202 rows for margin"),
         (lambda: ImportanceTrainer(Wave(), LaggedMap(), power=-1).fit(Wave().integrate(300)), "power= and jitter="),

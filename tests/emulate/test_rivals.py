@@ -53,6 +53,12 @@ def test_a_reservoir_learns_a_chaotic_map():
     assert np.abs(other.coef_ - found.coef_).max() > 0
 
 
+def test_a_reservoir_that_diverges_says_so_without_a_warning():
+    found = EchoState(units=20).fit(CIRCLE)
+    found.coef_ = 1e3 * np.ones_like(found.coef_)
+    assert not np.isfinite(found.forecast(CIRCLE[:100], 500)).all()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

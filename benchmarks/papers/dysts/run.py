@@ -2,11 +2,13 @@
 
 Forecasters see ten periods of the first coordinate and forecast two more in one go, from five starts of each of 129 systems.
 The best of them on a system is set against the Lyapunov exponent per period, beside a placebo: the same for the error of the
-mean. Then simulations that begin where a forecaster was wrong, against as many that begin anywhere. Intervals are over systems.
+mean. Then simulations that begin where a forecaster was wrong, against as many that begin anywhere, and codes learned on
+chaotic series as features of real ones. Intervals are over systems, or over sets of real series.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +19,29 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from claims import Claim, main, over_seeds
 from scipy import stats
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from locum.core.lyapunov import kaplan_yorke
 from locum.core.measures.rankings import SpearmanCorrelation
-from locum.emulate import Analogues, ForecastBenchmark, ImportanceTrainer, LaggedMap, LaggedRegressor, MeanForecast
+from locum.emulate import (
+    Analogues,
+    ForecastBenchmark,
+    ImportanceTrainer,
+    LaggedMap,
+    LaggedRegressor,
+    MeanForecast,
+    SurrogatePretrainer,
+)
+from locum.emulate._dysts_features import features
 from locum.problems import chaos
 
 RESAMPLES = 5000
+SETS = (
+    "CBF", "DistalPhalanxOutlineCorrect", "ECG200", "ECGFiveDays", "GunPoint", "ItalyPowerDemand", "MedicalImages",
+    "MoteStrain", "Plane", "PowerCons", "SonyAIBORobotSurface1", "SwedishLeaf", "SyntheticControl", "TwoLeadECG",
+)  # fmt: skip
 
 
 def forest(trees: int) -> LaggedRegressor:
@@ -141,6 +159,36 @@ def smape(said: np.ndarray, truth: np.ndarray) -> float:
     return found if np.isfinite(found) else 200.0
 
 
+def transfer(seeds: range, sets: int, systems: int, epochs: int) -> Iterator[Claim]:
+    """Accuracy of a ridge classifier on features of codes, of codes at random time scales, and of the series themselves."""
+    folder = Path(os.environ.get("LOCUM_DATA") or ".") / "ucr"
+    if not folder.is_dir():
+        print(f"left out: {folder} is not there; set LOCUM_DATA to the folder of data sets", file=sys.stderr)
+        return
+    names = np.random.default_rng(9).permutation(SETS).tolist()[:sets]
+    known = [chaos.load(name) for name in np.random.default_rng(5).permutation(chaos.names())[:systems]]
+    rows = {}
+    for name in names:
+        with np.load(folder / f"{name}.npz") as held:
+            X, y, X_test, y_test = (held[k] for k in ("x_train", "y_train", "x_test", "y_test"))
+        whole = np.isfinite(X).all(axis=1)  # some training series of this copy have gaps; no test series has
+        X, y = X[whole], y[whole]
+        rows[name] = {"raw": accuracy(features(X), y, features(X_test), y_test)}
+        for scale in ("match", "random"):
+            settings = {"timescale": scale, "windows": 3000, "epochs": epochs}
+            each = [SurrogatePretrainer(known, random_state=seed, **settings).fit(X) for seed in seeds]
+            rows[name][scale] = float(np.mean([accuracy(one.transform(X), y, one.transform(X_test), y_test) for one in each]))
+    for other in ("raw", "random"):
+        more = [row["match"] - row[other] for row in rows.values()]
+        yield Claim(f"do codes of chaotic series help to classify real ones? against {other}", "gain in accuracy, mean",
+                    *over_seeds(more), len(more), needed=False, details=rows if other == "raw" else {})  # fmt: skip
+
+
+def accuracy(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarray) -> float:
+    model = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-3, 3, 10)))
+    return float(model.fit(X, y).score(X_test, y_test))
+
+
 def measure(quick: bool, seed: int) -> Iterator[Claim]:
     names = list(chaos.names())
     drawn = np.random.default_rng(4).permutation(names).tolist()
@@ -149,6 +197,7 @@ def measure(quick: bool, seed: int) -> Iterator[Claim]:
     smooth = [name for name in drawn if not chaos.load(name).properties.nonautonomous]
     yield from exponents(sorted(smooth[:6] if quick else smooth[:25]), 20 if quick else 150)
     yield from importance(sorted(smooth[:3] if quick else smooth[:20]), range(seed, seed + (2 if quick else 3)))
+    yield from transfer(range(seed, seed + (1 if quick else 2)), *((2, 5, 3) if quick else (8, 40, 15)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from locum.emulate.dysts import (
     ImportanceTrainer,
     LaggedRegressor,
     MeanForecast,
+    SurrogatePretrainer,
 )
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
@@ -51,4 +52,5 @@ __all__ = [
     "ChaosSource",
     "LaggedRegressor",
     "MeanForecast",
+    "SurrogatePretrainer",
 ]

@@ -10,17 +10,21 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import savgol_filter
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.errors import InvalidData, require_one_of, require_whole
+from locum.core.errors import InvalidData, need, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures.rankings import SpearmanCorrelation
+from locum.emulate._dysts_features import features, main_period
 from locum.emulate.dynamics import valid_prediction_time
 from locum.emulate.stepper import Forecasts
 from locum.emulate.trajectories import Trajectories
 
-__all__ = ["ChaosSource", "ForecastBenchmark", "ForecastTable", "ImportanceTrainer", "LaggedRegressor", "MeanForecast"]
+__all__ = [
+    "ChaosSource", "ForecastBenchmark", "ForecastTable", "ImportanceTrainer", "LaggedRegressor", "MeanForecast",
+    "SurrogatePretrainer",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -424,6 +428,117 @@ class ImportanceTrainer(Forecasts, BaseEstimator):
         """Go on from `history` (T, d)."""
         check_is_fitted(self, "model_")
         return self.model_.forecast(history, n_steps)
+
+
+# ---------------------------------------------------------------------- features for real series
+class SurrogatePretrainer(TransformerMixin, BaseEstimator):
+    """Chaotic series stand in for scarce real ones: an encoder is trained on them, and real series are described by its code.
+
+    Systems are integrated at as many points a period as the real series have, a causal convolutional autoencoder is trained on
+    windows of their first coordinates, and each real series becomes 27 features of each of the 8 channels of its code.
+
+    Parameters
+    ----------
+    systems : sequence of ChaosSource
+    timescale : {"match", "random"}, default="match"
+        "random" draws from 10 to 99 points a period for each system: the control.
+    windows : int, default=10_000
+        Of chaotic series, in all.
+    window : int, default=100
+        Points.
+    epochs : int, default=50
+    learning_rate : float, default=0.001
+    random_state : int, default=0
+
+    Attributes
+    ----------
+    period_ : float
+        Points a period of the real series.
+    history_ : History
+        Of the training.
+    n_features_in_ : int
+
+    Notes
+    -----
+    Cost: 1000 points of each system, and epochs over the windows: 1 s an epoch for 10,000.
+
+    **Departures**: 27 features of its own in place of those of tsfresh; what is decoded is cut to the window. Reference:
+    Gilpin, arXiv 2110.05266.
+    """
+
+    papers = ("dysts",)
+
+    def __init__(
+        self,
+        systems: Sequence[ChaosSource],
+        *,
+        timescale: str = "match",
+        windows: int = 10_000,
+        window: int = 100,
+        epochs: int = 50,
+        learning_rate: float = 1e-3,
+        random_state: int = 0,
+    ) -> None:
+        self.systems = systems
+        self.timescale = timescale
+        self.windows = windows
+        self.window = window
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Train the encoder on chaotic series at the time scale of real ones.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, T)
+            Real series, of equal length.
+        y : ignored, default=None
+        """
+        require_one_of(("match", "random"), timescale=self.timescale)
+        require_whole(1, windows=self.windows, epochs=self.epochs)
+        require_whole(12, window=self.window)
+        require_whole(0, random_state=self.random_state)
+        if not self.systems:
+            raise InvalidData("expected a system at least, got none")
+        need("torch", "training an autoencoder", "emulate")
+        from locum.emulate import _dysts_pretraining as networks
+
+        x = _series_of(X)
+        self.period_, self.n_features_in_ = max(main_period(x), 3.0), x.shape[1]
+        rng = np.random.default_rng([self.random_state, 8])
+        windows = np.concatenate([self._windows(system, rng) for system in self.systems])
+        self._net, self.history_ = networks.trained(windows, self.epochs, self.learning_rate, self.random_state)
+        return self
+
+    def _windows(self, system: ChaosSource, rng: np.random.Generator) -> Array:
+        per = self.period_ if self.timescale == "match" else float(rng.integers(10, 100))
+        n = max(1000, 2 * self.window)
+        series = np.asarray(system.integrate(n, per), dtype=float)[:, 0]
+        series = (series - series.mean()) / max(float(series.std()), 1e-12)
+        begin = rng.integers(n - self.window + 1, size=-(-self.windows // len(self.systems)))
+        return series[begin[:, None] + np.arange(self.window)]
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Features of the codes of real series, shape (n, 216).
+
+        Parameters
+        ----------
+        X : array-like of shape (n, T)
+        """
+        check_is_fitted(self, "history_")
+        from locum.emulate import _dysts_pretraining as networks
+
+        return features(networks.encoded(self._net, _series_of(X))).reshape(len(np.asarray(X)), -1)
+
+
+def _series_of(X: ArrayLike) -> Array:
+    """Each standardised."""
+    x = np.asarray(X, dtype=float)
+    if x.ndim != 2 or x.shape[1] < 12 or not np.isfinite(x).all():
+        raise InvalidData(f"expected finite series of 12 points or more, of shape (n, T), got shape {x.shape}")
+    return (x - x.mean(axis=1, keepdims=True)) / np.maximum(x.std(axis=1, keepdims=True), 1e-12)
 
 
 # ---------------------------------------------------------------------- one forecast

@@ -213,11 +213,12 @@ class EchoState(Forecasts, BaseEstimator):
         """Listen to `history` (T, d), best of 100 rows or more, and go on from its last row."""
         x = (_history(self, history, 1) - self.mean_) / self.scale_
         r, state, out = self._driven(x)[-1], x[-1], np.empty((n_steps, x.shape[1]))
-        for t in range(n_steps):
-            state = state + self._features(state, r) @ self.coef_
-            out[t] = state
-            r = np.tanh(self._W @ r + self._in[:, 1:] @ state + self._in[:, 0])
-        return out * self.scale_ + self.mean_
+        with np.errstate(over="ignore", invalid="ignore"):  # a trajectory that diverges says so by what it holds
+            for t in range(n_steps):
+                state = state + self._features(state, r) @ self.coef_
+                out[t] = state
+                r = np.tanh(self._W @ r + self._in[:, 1:] @ state + self._in[:, 0])
+            return out * self.scale_ + self.mean_
 
 
 def _history(model: Any, history: ArrayLike, least: int) -> Array:
