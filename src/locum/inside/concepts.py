@@ -123,10 +123,12 @@ def detect_concepts(
 
     Parameters
     ----------
-    train, test : array-like of shape (texts, units)
+    train : array-like of shape (texts, units)
         As :func:`text_scores` gives them.
-    train_labels, test_labels : array-like of shape (texts,)
+    train_labels : array-like of shape (texts,)
         Concept of each text.
+    test, test_labels : as `train`, `train_labels`
+        Of other texts.
     level : float, default=0.95
 
     Raises

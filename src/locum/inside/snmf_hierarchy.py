@@ -94,7 +94,7 @@ class HierarchicalSemiNMF(BaseEstimator):
         Parameters
         ----------
         X : ActivationRows, array-like or torch.Tensor of shape (n, width)
-        y : None
+        y : None, default=None
             Not used.
         progress : callable or None, default=None
             Called with (iterations done, iterations at most, words) of each level.

@@ -43,9 +43,8 @@ class Excerpt:
     value : float
         The coefficient.
     document, position : int
-    token : int or str
-        A number, or a text where a tokenizer was given; so are `before` and `after`.
-    before, after : list of int, or str
+    before, token, after : list of int, int, list of int
+        What precedes, the token, what follows; texts where a tokenizer was given.
     """
 
     value: float
@@ -179,7 +178,7 @@ class SemiNMF(BaseEstimator):
         ----------
         X : ActivationRows, array-like or torch.Tensor of shape (n, width)
             A site of a store, of which the training part is used, or rows in memory.
-        y : None
+        y : None, default=None
             Not used.
         coefficients : array-like of shape (n, n_components), optional
             Weights to begin with instead of `init`, none negative; in the order of ``rows("train")`` for a store.
@@ -218,7 +217,7 @@ class SemiNMF(BaseEstimator):
         Parameters
         ----------
         X : as for :meth:`fit`
-        y : None
+        y : None, default=None
             Not used.
         **settings
             As for :meth:`fit`.
