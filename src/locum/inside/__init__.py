@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from locum.inside.concepts import (
+    ConceptDetection,
+    SharedNeurons,
+    areas_under_curve,
+    core_and_exclusive,
+    detect_concepts,
+    log_ratio,
+    shared_neurons,
+    text_scores,
+)
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.encoders import (
     AuxiliaryLoss,
@@ -22,7 +32,10 @@ from locum.inside.interchange import from_dictionary_learning, from_saelens, to_
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
 from locum.inside.rows import ActivationRows, ArrayStore
+from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
+from locum.inside.snmf_mlp import Excerpt, SemiNMF
 from locum.inside.splice import splice_fidelity
+from locum.inside.steering import SteeringDirection
 from locum.inside.store import ActivationStore, SiteRows, StoreError, StoreEstimate
 from locum.inside.tap import CalledTwice, Replacement, Site, Tap, attention_sites
 
@@ -48,6 +61,18 @@ __all__ = [
     "SparseAutoencoder",
     "MatchingPursuitSAE",
     "PursuitPath",
+    "SemiNMF",
+    "HierarchicalSemiNMF",
+    "Excerpt",
+    "SteeringDirection",
+    "text_scores",
+    "detect_concepts",
+    "ConceptDetection",
+    "areas_under_curve",
+    "log_ratio",
+    "shared_neurons",
+    "core_and_exclusive",
+    "SharedNeurons",
     "EncoderSpec",
     "ReLU",
     "Gated",
