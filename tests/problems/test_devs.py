@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -78,7 +80,7 @@ class Careless(Delay):
 def line(*parts, **named):
     """Components in a row, the last one's output outside."""
     names = [f"c{i}" for i in range(len(parts))]
-    pairs = [(f"{a}.out", f"{b}.in") for a, b in zip(names[:-1], names[1:], strict=True)]
+    pairs = [(f"{a}.out", f"{b}.in") for a, b in pairwise(names)]
     return Coupled(dict(zip(names, parts, strict=True)), [*pairs, (f"{names[-1]}.out", "out")], outputs=("out",))
 
 
@@ -202,7 +204,8 @@ def test_an_event_in_the_past_is_refused():
 
 
 def test_time_that_does_not_pass_is_noticed():
-    loop = Coupled({"a": Delay(0), "b": Delay(0), "p": Pulse("x", 4)}, [("a.out", "b.in"), ("b.out", "a.in"), ("p.out", "a.in")])
+    parts = {"a": Delay(0), "b": Delay(0), "p": Pulse("x", 4)}
+    loop = Coupled(parts, [("a.out", "b.in"), ("b.out", "a.in"), ("p.out", "a.in")])
     with pytest.raises(DEVSError, match=r"50 transitions in a row happened at tick 4.*not legitimate") as caught:
         simulate(loop, 10, limit=50)
     assert caught.value.time == 4
@@ -236,7 +239,7 @@ def test_couplings_that_make_no_sense_are_refused():
             Coupled(parts, couplings, inputs=("in",), outputs=("out",))
     with pytest.raises(InvalidData, match="component or more"):
         Coupled({}, [])
-    with pytest.raises(InvalidData, match="without '.' and '/'"):
+    with pytest.raises(InvalidData, match=r"without '\.' and '/'"):
         Coupled({"a.b": Delay(1)}, [])
     with pytest.raises(InvalidData, match="of other names"):
         Coupled(parts, [], inputs=("x",), outputs=("x",))

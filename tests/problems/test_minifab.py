@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_machines_do_one_thing_at_a_time_without_gaps(name):
         bars = [bar for bar in found.bars if bar.machine == machine]
         assert bars[0].start == 0
         assert bars[-1].end == found.minutes
-        assert all(a.end == b.start for a, b in zip(bars[:-1], bars[1:], strict=True))
+        assert all(a.end == b.start for a, b in pairwise(bars))
 
 
 def test_batches_follow_the_rules(name):
@@ -92,7 +93,7 @@ def test_a_breakdown_cuts_in_and_the_work_goes_on_after_it():
         for lot in bar.lots:
             key = lot, bar.step
             total[key] = total.get(key, 0.0) + bar.end - bar.start
-    cut = [a for a, b in zip(found.bars[:-1], found.bars[1:], strict=True) if a.phase == "process" and b.phase == "breakdown"]
+    cut = [a for a, b in pairwise(found.bars) if a.phase == "process" and b.phase == "breakdown"]
     assert len(cut) > 5
     nominal = FABS["crowded"].process
     assert all(total[lot, step] == pytest.approx(nominal[step]) for lot in found.finished for step in range(1, 7))

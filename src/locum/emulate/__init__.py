@@ -20,6 +20,7 @@ from locum.emulate.dysts import (
     LaggedRegressor,
     MeanForecast,
 )
+from locum.emulate.fab_devs import ForecastErrors, RecentMean, SeasonalNaive, SeriesForecaster, forecast_errors
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
@@ -51,4 +52,9 @@ __all__ = [
     "ChaosSource",
     "LaggedRegressor",
     "MeanForecast",
+    "SeriesForecaster",
+    "forecast_errors",
+    "ForecastErrors",
+    "RecentMean",
+    "SeasonalNaive",
 ]
