@@ -15,6 +15,7 @@ from locum.emulate import (
     MeanForecast,
     Persistence,
     RecentMean,
+    RecurrentForecaster,
     SeasonalNaive,
     SeriesForecaster,
     Trajectories,
@@ -94,6 +95,27 @@ def test_one_at_a_time_or_many_at_once_is_the_same_and_no_window_crosses_runs():
     np.testing.assert_allclose(
         swapped.forecast_windows(windows), SeriesForecaster(["out"], **SMALL).fit(data).forecast_windows(windows), atol=1e-8
     )
+
+
+def test_a_recurrent_network_learns_what_follows_and_is_stopped_by_runs_of_its_own():
+    settings = {"horizon": 3, "rows": 6, "hidden": 12, "epochs": 25, "lr": 0.02, "stride": 2}
+    data, test = delayed(10), delayed(3, seed=9)
+    every, alone = (RecurrentForecaster(["out"], inputs=one, **settings).fit(data) for one in ("all", "targets"))
+    models = {"all": every, "alone": alone, "mean": MeanForecast().fit(data)}
+    errors = forecast_errors(models, test, "out", horizon=3, history=6)
+    assert errors.gain("all", over="mean").min() > 0.6
+    assert errors.gain("alone", over="mean").max() < 0.2
+    assert len(every.history_.validation) == len(every.history_.losses) <= 25
+    windows = test.windows(9)[:4]
+    again = RecurrentForecaster(["out"], **settings).fit(data)
+    np.testing.assert_array_equal(again.forecast_windows(windows), every.forecast_windows(windows))
+    np.testing.assert_allclose(every.forecast_windows(windows), every.forecast_windows(windows[:, 3:]), atol=1e-6)
+    every.calibrate(delayed(9, 5, 40), 0.9)
+    assert every.bands_.shape == (3, 1)
+    with pytest.raises(InvalidData, match="share of 1 runs that leaves some on both sides"):
+        RecurrentForecaster(["out"], **settings).fit(data.take([0]))
+    with pytest.raises(InvalidData, match="lr= above 0"):
+        RecurrentForecaster(["out"], lr=0.0).fit(data)
 
 
 # ---------------------------------------------------------------------- rivals, by hand

@@ -20,7 +20,14 @@ from locum.emulate.dysts import (
     LaggedRegressor,
     MeanForecast,
 )
-from locum.emulate.fab_devs import ForecastErrors, RecentMean, SeasonalNaive, SeriesForecaster, forecast_errors
+from locum.emulate.fab_devs import (
+    ForecastErrors,
+    RecentMean,
+    RecurrentForecaster,
+    SeasonalNaive,
+    SeriesForecaster,
+    forecast_errors,
+)
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
@@ -53,6 +60,7 @@ __all__ = [
     "LaggedRegressor",
     "MeanForecast",
     "SeriesForecaster",
+    "RecurrentForecaster",
     "forecast_errors",
     "ForecastErrors",
     "RecentMean",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,21 +14,19 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
-from sklearn.utils.validation import check_is_fitted
 
-from locum.core.domain import Domain
-from locum.core.errors import InvalidData, OutsideRegion, require_one_of, require_whole
+from locum.core.errors import InvalidData, need, require_one_of, require_positive, require_whole
 from locum.core.fidelity import Fidelity
-from locum.core.measures.values import MAE, IntervalCoverage
-from locum.core.region import Region
+from locum.core.measures.values import MAE
+from locum.emulate._fab_windows import WindowForecaster, columns_of, last_rows, windows_of
 from locum.emulate.stepper import Forecasts
 from locum.emulate.trajectories import Trajectories
 
-__all__ = ["ForecastErrors", "RecentMean", "SeasonalNaive", "SeriesForecaster", "forecast_errors"]
+__all__ = ["ForecastErrors", "RecentMean", "RecurrentForecaster", "SeasonalNaive", "SeriesForecaster", "forecast_errors"]
 
 Array = NDArray[np.floating[Any]]
 
-_FALSE_ALARMS = 0.01  # few, as each forecast may warn
+_HELD_BACK = 0.2  # of the runs, which say when to stop
 
 
 # ---------------------------------------------------------------------- rivals
@@ -58,7 +55,7 @@ class RecentMean(Forecasts, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """The mean of the last `span` rows of `history` (T, d), n_steps times."""
-        return np.tile(_past(self, history, self.span).mean(axis=0), (n_steps, 1))
+        return np.tile(last_rows(self, history, self.span).mean(axis=0), (n_steps, 1))
 
 
 class SeasonalNaive(Forecasts, BaseEstimator):
@@ -86,23 +83,12 @@ class SeasonalNaive(Forecasts, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """The last season of `history` (T, d), again and again."""
-        season = _past(self, history, self.season)
+        season = last_rows(self, history, self.season)
         return season[np.arange(n_steps) % self.season]
 
 
-def _past(model: Any, history: ArrayLike, rows: int) -> Array:
-    """The last rows of a history."""
-    check_is_fitted(model, "n_features_in_")
-    found = np.asarray(history, dtype=float)
-    if found.ndim != 2 or found.shape[1] != model.n_features_in_ or len(found) < rows or not np.isfinite(found).all():
-        raise InvalidData(
-            f"expected {rows} finite rows or more of {model.n_features_in_} columns to go on from, got shape {found.shape}"
-        )
-    return found[-rows:]
-
-
 # ---------------------------------------------------------------------- the stand-in
-class SeriesForecaster(Forecasts, BaseEstimator):
+class SeriesForecaster(WindowForecaster, BaseEstimator):
     """Stands in for a simulator whose series it has seen: the next rows of some columns, all in one go.
 
     A regressor goes from means of the last 1, 3, 6, ... rows of each input column to the next `horizon` rows of each target.
@@ -183,167 +169,136 @@ class SeriesForecaster(Forecasts, BaseEstimator):
         InvalidData
             Columns that are not there, or no run as long as the longest span and the horizon.
         """
-        require_whole(1, horizon=self.horizon, stride=self.stride)
         if not len(self.spans):
             raise InvalidData("expected spans= of a row or more, got none")
         for span in self.spans:
             require_whole(1, span=span)
-        runs = Trajectories.of(X)
-        self.names_, self.n_features_in_ = runs.names, runs.dimension
-        self.targets_ = columns_of(self.targets, runs)
-        self.inputs_ = self._columns_in(runs)
-        windows = runs.windows(self._rows + self.horizon, self.stride)
-        past, future = windows[:, : self._rows], windows[:, self._rows :, self.targets_]
-        features, wanted = self._features(past), future.reshape(len(future), -1)
-        self.regressor_ = self._regressor(wanted.shape[1]).fit(features, wanted if wanted.shape[1] > 1 else wanted[:, 0])
-        recent, seed = self._recent(past), self.random_state
-        self.region_ = Region.of(
-            Domain.of(recent), recent, false_alarm_rate=_FALSE_ALARMS, random_state=seed, name="series learned from"
-        )
+        runs = self._prepare(X, self.targets, self.inputs, max(self.spans), self.random_state)
+        past, future, _ = windows_of(runs, self.rows_, self.horizon, self.stride)
+        wanted = future[:, :, self.targets_].reshape(len(future), -1)
+        wanted = wanted if wanted.shape[1] > 1 else wanted[:, 0]
+        self.regressor_ = self._regressor(wanted.ndim).fit(self._features(past), wanted)
         return self
 
-    def _regressor(self, outputs: int) -> Any:
+    def _regressor(self, dimensions: int) -> Any:
         if self.regressor is None:
             return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 5, 8)))
         base = clone(self.regressor)
-        several = outputs == 1 or get_tags(base).target_tags.multi_output
-        return base if several else MultiOutputRegressor(base)
-
-    @property
-    def _rows(self) -> int:
-        return max(self.spans)
-
-    def _columns_in(self, runs: Trajectories) -> list[int]:
-        if isinstance(self.inputs, str):
-            require_one_of(("targets", "all"), inputs=self.inputs)
-            return list(range(runs.dimension)) if self.inputs == "all" else self.targets_
-        return columns_of(self.inputs, runs)
+        enough = dimensions == 1 or get_tags(base).target_tags.multi_output
+        return base if enough else MultiOutputRegressor(base)
 
     def _features(self, past: Array) -> Array:
         """Means (n, spans times inputs) of windows (n, T, d)."""
         return np.concatenate([past[:, -span:, self.inputs_].mean(axis=1) for span in sorted(set(self.spans))], axis=1)
 
-    def _recent(self, past: Array) -> Array:
-        return past[:, -self._rows :, self.inputs_].mean(axis=1)
-
-    # ------------------------------------------------------------------ use
-    def forecast(self, history: ArrayLike, n_steps: int) -> Array:
-        """The targets in the next rows, shape (n_steps, targets), from the last rows of `history` (T, d).
-
-        Parameters
-        ----------
-        history : array-like of shape (T, d)
-        n_steps : int
-            At most `horizon`.
-        """
-        require_whole(1, n_steps=n_steps)
-        if n_steps > self.horizon:
-            raise InvalidData(f"expected at most horizon={self.horizon} steps, got {n_steps}: fit with a longer horizon")
-        past = _past(self, history, self._rows)[None]
-        if not self.region_.inside(self._recent(past))[0]:
-            message = "the history lies outside what the forecaster has learned from; look at region_.reasons"
-            warnings.warn(message, OutsideRegion, stacklevel=2)
-        return self.forecast_windows(past)[0, :n_steps]
-
-    def forecast_windows(self, past: ArrayLike) -> Array:
-        """Forecasts (n, horizon, targets) of many windows (n, T, d), without a look at the region."""
-        check_is_fitted(self, "regressor_")
-        windows = np.asarray(past, dtype=float)
-        if windows.ndim != 3 or windows.shape[1] < self._rows or windows.shape[2] != self.n_features_in_:
-            raise InvalidData(
-                f"expected windows (n, T, {self.n_features_in_}) of {self._rows} rows or more, got shape {windows.shape}"
-            )
+    def _answer(self, windows: Array) -> Array:
         said = np.asarray(self.regressor_.predict(self._features(windows)), dtype=float)
         return said.reshape(len(windows), self.horizon, len(self.targets_))
 
-    def share_outside(self, X: Any) -> float:
-        """Share of windows outside the region; more than ``region_.false_alarm_rate`` means that the factory has changed.
+
+class RecurrentForecaster(WindowForecaster, BaseEstimator):
+    """Stands in for a simulator by a recurrent network that reads the rows themselves, where `SeriesForecaster` reads means.
+
+    A GRU goes over the last rows, and a linear layer from its last state to the horizon. Training stops by runs that are held
+    back as wholes: windows of one run overlap, so that held-back windows of known runs would let it learn them by heart.
+
+    Parameters
+    ----------
+    targets : sequence of str or int
+    inputs : {"targets", "all"} or sequence of str or int, default="all"
+    horizon : int, default=24
+    rows : int, default=48
+        Rows that are read.
+    hidden : int, default=64
+    epochs, patience : int, default=60 and 6
+        Most epochs, and those without a gain after which it stops.
+    lr : float, default=0.001
+        Of Adam.
+    stride : int, default=6
+        Rows between two windows that are learned from.
+    random_state : int, default=0
+
+    Attributes
+    ----------
+    history_ : History
+    region_ : Region
+    bands_ : ndarray of shape (horizon, targets)
+        After `calibrate`.
+
+    Notes
+    -----
+    Cost: a second an epoch for 10,000 windows of 32 rows. Reference: Pendyala et al., arXiv 2408.09307.
+    """
+
+    papers = ("fab-devs",)
+
+    def __init__(
+        self,
+        targets: Sequence[str | int],
+        *,
+        inputs: str | Sequence[str | int] = "all",
+        horizon: int = 24,
+        rows: int = 48,
+        hidden: int = 64,
+        epochs: int = 60,
+        patience: int = 6,
+        lr: float = 1e-3,
+        stride: int = 6,
+        random_state: int = 0,
+    ) -> None:
+        self.targets = targets
+        self.inputs = inputs
+        self.horizon = horizon
+        self.rows = rows
+        self.hidden = hidden
+        self.epochs = epochs
+        self.patience = patience
+        self.lr = lr
+        self.stride = stride
+        self.random_state = random_state
+
+    def fit(self, X: Any) -> Self:
+        """Learn from four fifths of the runs, and stop by the others.
 
         Parameters
         ----------
         X : Trajectories, or what `Trajectories.of` takes
-        """
-        check_is_fitted(self, "region_")
-        windows = Trajectories.of(X).windows(self._rows, self.stride)
-        return float(np.mean(~self.region_.inside(self._recent(windows))))
-
-    # ------------------------------------------------------------------ bands
-    def calibrate(self, X: Any, level: float = 0.9) -> Self:
-        """Set bands round the mean of the next 1, 2, ... rows, from runs that were not learned from.
-
-        Split conformal prediction with the run as the unit that is exchangeable: a window of a new run is in the band with
-        probability `level` or more, where runs of the same kind come.
-
-        Parameters
-        ----------
-        X : Trajectories, or what `Trajectories.of` takes
-        level : float, default=0.9
+            Two runs or more.
 
         Raises
         ------
         InvalidData
-            Too few runs for the level.
-
-        Notes
-        -----
-        Reference: Lee, Barber and Willett, arXiv 2306.06342.
+        MissingExtra
+            torch is not installed.
         """
-        runs = Trajectories.of(X)
-        if not 0 < level < 1:
-            raise InvalidData(f"expected level= between 0 and 1, got {level!r}")
-        if (len(runs) + 1) * (1 - level) < 1 - 1e-9:
-            least = int(np.ceil(1 / (1 - level) - 1e-9)) - 1
-            raise InvalidData(f"expected {least} runs or more for level={level:g}, got {len(runs)}")
-        errors, of = self._errors(runs)
-        weights = 1.0 / np.bincount(of)[of] / (len(runs) + 1)
-        self.bands_, self.level_ = _upper_quantile(errors, weights, level), level
+        require_whole(1, rows=self.rows, hidden=self.hidden, epochs=self.epochs, patience=self.patience)
+        require_positive(lr=self.lr)
+        need("torch", "a recurrent forecaster", "emulate")
+        from locum.emulate import _fab_networks as networks
+
+        runs = self._prepare(X, self.targets, self.inputs, self.rows, self.random_state)
+        known, held = runs.split_runs(1.0 - _HELD_BACK if len(runs) > 3 else 0.5, self.random_state)
+        rows = known.stacked()
+        self.mean_, self.scale_ = rows.mean(axis=0), np.where(rows.std(axis=0) > 0, rows.std(axis=0), 1.0)
+        self._network, self.history_ = networks.fitted(
+            *self._pairs(known), *self._pairs(held), self.hidden, self.epochs, self.patience, self.lr, self.random_state
+        )
         return self
 
-    def band(self, history: ArrayLike, n_steps: int) -> Array:
-        """Lower and upper ends for the mean of the next 1, 2, ... rows, shape (n_steps, targets, 2).
+    def _pairs(self, runs: Trajectories) -> tuple[Array, Array]:
+        past, future, _ = windows_of(runs, self.rows, self.horizon, self.stride)
+        scaled = ((future - self.mean_) / self.scale_)[:, :, self.targets_]
+        return self._scaled(past), scaled.reshape(len(scaled), -1)
 
-        Parameters
-        ----------
-        history : array-like of shape (T, d)
-        n_steps : int
-        """
-        check_is_fitted(self, "bands_")
-        middle = running_mean(self.forecast(history, n_steps)[None])[0]
-        return np.stack([middle - self.bands_[:n_steps], middle + self.bands_[:n_steps]], axis=-1)
+    def _scaled(self, past: Array) -> Array:
+        return np.asarray(((past - self.mean_) / self.scale_)[:, :, self.inputs_])
 
-    def coverage(self, X: Any, step: int | None = None, *, level: float = 0.95) -> Fidelity:
-        """Share of windows inside the band, with an interval over runs.
+    def _answer(self, windows: Array) -> Array:
+        from locum.emulate import _fab_networks as networks
 
-        Parameters
-        ----------
-        X : Trajectories, or what `Trajectories.of` takes
-        step : int or None, default=None
-            Rows that the mean is over; the horizon where None.
-        level : float, default=0.95
-            Of the interval.
-        """
-        check_is_fitted(self, "bands_")
-        at = (self.horizon if step is None else step) - 1
-        require_whole(0, step=at)
-        errors, of = self._errors(Trajectories.of(X))
-        missed = errors[:, at].ravel()
-        half = np.broadcast_to(self.bands_[at], errors[:, at].shape).ravel()
-        groups = np.repeat(of, errors.shape[2])
-        return IntervalCoverage().fidelity(missed, np.column_stack([-half, half]), groups=groups, level=level, how="windows")
-
-    def _errors(self, runs: Trajectories) -> tuple[Array, NDArray[np.intp]]:
-        """Absolute errors of running means (n, horizon, targets), and the run of each."""
-        past, future, of = windows_of(runs, self._rows, self.horizon, self.stride)
-        return np.abs(running_mean(self.forecast_windows(past)) - running_mean(future[:, :, self.targets_])), of
-
-
-def _upper_quantile(errors: Array, weights: Array, level: float) -> Array:
-    """Smallest value of each column below which weights add up to the level; what is missing to 1 lies at infinity."""
-    flat = errors.reshape(len(errors), -1)
-    order = np.argsort(flat, axis=0)
-    total = np.cumsum(weights[order], axis=0)
-    at = np.argmax(total >= level - 1e-12, axis=0)
-    return np.take_along_axis(flat, np.take_along_axis(order, at[None], axis=0), axis=0)[0].reshape(errors.shape[1:])
+        said = networks.answers(self._network, self._scaled(windows))
+        said = said.reshape(len(windows), self.horizon, len(self.targets_))
+        return np.asarray(said * self.scale_[self.targets_] + self.mean_[self.targets_])
 
 
 # ---------------------------------------------------------------------- scoring
@@ -424,40 +379,8 @@ def forecast_errors(
 
 def _means(model: Forecasts, past: Array, column: int, horizon: int) -> Array:
     """Means over the horizon that a forecaster says of one column, shape (n,)."""
-    if isinstance(model, SeriesForecaster):
+    if isinstance(model, WindowForecaster):
         if column not in model.targets_ or model.horizon < horizon:
             raise InvalidData(f"expected a forecaster of column {column} and {horizon} rows, got targets {model.targets_}")
         return model.forecast_windows(past)[:, :horizon, model.targets_.index(column)].mean(axis=1)
     return np.array([model.forecast(one, horizon)[:, column].mean() for one in past])
-
-
-def windows_of(runs: Trajectories, history: int, horizon: int, stride: int) -> tuple[Array, Array, NDArray[np.intp]]:
-    """Windows, what follows each, and the run each is of."""
-    windows = runs.windows(history + horizon, stride)
-    each = [max((n - history - horizon) // stride + 1, 0) for n in runs.lengths]
-    if not all(each):
-        raise InvalidData(f"expected runs of {history + horizon} rows or more, got one of {min(runs.lengths)}")
-    return windows[:, :history], windows[:, history:], np.repeat(np.arange(len(runs)), each)
-
-
-def running_mean(rows: Array) -> Array:
-    """Mean of the first 1, 2, ... rows of each window (n, T, d)."""
-    return np.cumsum(rows, axis=1) / np.arange(1, rows.shape[1] + 1)[:, None]
-
-
-def columns_of(given: Sequence[str | int], runs: Trajectories) -> list[int]:
-    """Positions of columns by name or position."""
-    out = []
-    for one in [given] if isinstance(given, str) else list(given):
-        if isinstance(one, str):
-            if one not in runs.names:
-                known = ", ".join(runs.names) or "none, as the trajectories have no names"
-                raise InvalidData(f"expected a column among those of the trajectories ({known}), got {one!r}")
-            out.append(runs.names.index(one))
-        elif isinstance(one, int | np.integer) and 0 <= one < runs.dimension:
-            out.append(int(one))
-        else:
-            raise InvalidData(f"expected the position of one of {runs.dimension} columns, got {one!r}")
-    if not out:
-        raise InvalidData("expected a column or more, got none")
-    return out
