@@ -187,18 +187,18 @@ class FabSeries:
 
 
 def fab_grid(
-    starts: Sequence[float] = (60.0, 66.0, 72.0, 78.0, 84.0),
-    repairs: Sequence[StepRepair | TimedRepair | None] = (None, StepRepair(), TimedRepair()),
-    lot_sizes: Sequence[int] = (18, 24, 27),
+    starts: Sequence[float],
+    repairs: Sequence[StepRepair | TimedRepair | None] = (None,),
+    lot_sizes: Sequence[int] = (24,),
 ) -> list[MiniFab]:
     """Fabs of all combinations, the products in the shares of the MiniFab.
 
     Parameters
     ----------
-    starts : sequence of float, default=(60.0, 66.0, 72.0, 78.0, 84.0)
+    starts : sequence of float
         Lots a week in all.
-    repairs : sequence, default=(None, StepRepair(every=40, mean=60.0), TimedRepair())
-    lot_sizes : sequence of int, default=(18, 24, 27)
+    repairs : sequence of StepRepair, TimedRepair or None, default=(None,)
+    lot_sizes : sequence of int, default=(24,)
     """
     shares = {name: rate / sum(MiniFab().starts.values()) for name, rate in MiniFab().starts.items()}
     return [
