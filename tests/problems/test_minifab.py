@@ -18,6 +18,7 @@ FABS = {
     "plain": MiniFab(),
     "steps": MiniFab(repair=StepRepair(20, 120.0), rule="least setup"),
     "time": MiniFab(repair=TimedRepair(), rule="last buffer first", arrivals="poisson"),
+    "tests": MiniFab({"Pa": 44, "TW": 20}, arrivals="poisson"),
     "crowded": MiniFab({"Pa": 70, "Pb": 40, "TW": 6}, repair=TimedRepair(broken=("implant", "litho"))),
 }
 
@@ -266,7 +267,7 @@ def test_it_is_a_target_whose_runs_are_in_the_ledger():
         ({"starts": {}}, "a product or more"),
         ({"starts": {"Pa": -1}}, "starts of Pa= above 0"),
         ({"starts": {"P.a": 1}}, "without '.' and '/'"),
-        ({"starts": {"TW": 3}}, "nothing would ever start"),
+        ({"starts": {"Pa": 5, "TW": 3}}, "at most one TW to 2 other lots.* got 3 to 5 a week"),
         ({"lot_size": 0}, "lot_size= to be a whole number of 1"),
         ({"rule": "random"}, "rule= to be one of fifo"),
         ({"arrivals": "odd"}, "arrivals= to be one of even"),
