@@ -187,8 +187,8 @@ class MiniFab:
         others = sum(self.starts.values()) - tests
         if (self.batch - 1) * tests > others:
             raise InvalidData(
-                f"expected at most one {TEST} to {self.batch - 1} other lots, as no two of them are in a batch, got {tests:g} to "
-                f"{others:g} a week: their queue would grow without end"
+                f"expected at most one {TEST} to {self.batch - 1} other lots, as no two of them are in a batch, got {tests:g} "
+                f"to {others:g} a week: their queue would grow without end"
             )
 
     # ------------------------------------------------------------------ what is known of it
