@@ -11,6 +11,7 @@ import pytest
 
 import locum
 from locum.core.errors import InvalidData
+from locum.problems.devs import Coupled, Resultant, simulate
 from locum.problems.minifab import CHANNELS, MiniFab, Setups, StepRepair, TimedRepair
 
 WEEK = 7 * 24 * 60  # minutes
@@ -134,6 +135,14 @@ def test_setups_take_what_changes():
 def test_what_happens_at_the_same_time_may_happen_in_any_order(name):
     traces = [FABS[name].run(0.7, 5, order=order).trace for order in (None, 1, 2)]
     assert len({trace.digest() for trace in traces}) == 1
+
+
+def test_the_whole_fab_is_a_component_like_any_other(name):
+    model = FABS[name].model()
+    inside, wrapped = (Coupled({"fab": one}, [("fab.done", "out")], outputs=("out",)) for one in (model, Resultant(model)))
+    lots = simulate(inside, 10_000_000, 2).outputs
+    assert len(lots) > 30
+    assert simulate(wrapped, 10_000_000, 2).outputs == lots
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another():
