@@ -105,8 +105,8 @@ def spread(runs: int, seed: int, quick: bool) -> Iterator[Claim]:
     }  # fmt: skip
     for regime in ("by steps", "by time"):
         yield Claim(f"repairs {regime} widen throughput", "its standard deviation in lots a week, more with repairs",
-                    *wider(rows[f"{regime}, 24"][:, 0], rows["none, 24"][:, 0]), runs, needed=regime == "by steps" and not quick,
-                    details=details if regime == "by steps" else {})  # fmt: skip
+                    *wider(rows[f"{regime}, 24"][:, 0], rows["none, 24"][:, 0]), runs,
+                    needed=regime == "by steps" and not quick, details=details if regime == "by steps" else {})  # fmt: skip
     longer = rows["by steps, 27"][:, 1] - rows["by steps, 18"][:, 1]
     yield Claim("larger lots take longer", "minutes of turnaround, lots of 27 less of 18 wafers", *over_seeds(longer), runs)
     yield Claim("larger lots make throughput less certain", "its standard deviation in lots a week, 27 less 18 wafers",
