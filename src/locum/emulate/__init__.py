@@ -21,6 +21,14 @@ from locum.emulate.dysts import (
     MeanForecast,
     SurrogatePretrainer,
 )
+from locum.emulate.fab_devs import (
+    ForecastErrors,
+    RecentMean,
+    RecurrentForecaster,
+    SeasonalNaive,
+    SeriesForecaster,
+    forecast_errors,
+)
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
@@ -53,4 +61,10 @@ __all__ = [
     "LaggedRegressor",
     "MeanForecast",
     "SurrogatePretrainer",
+    "SeriesForecaster",
+    "RecurrentForecaster",
+    "forecast_errors",
+    "ForecastErrors",
+    "RecentMean",
+    "SeasonalNaive",
 ]

@@ -9,6 +9,7 @@ from locum.plots._dictionary import plot_error_curves
 from locum.plots._dynamics import plot_attractors
 from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
+from locum.plots._gantt import plot_gantt
 from locum.plots._hd_blackbox import plot_faithfulness
 from locum.plots._pareto import plot_pareto
 from locum.plots._pruning import plot_pruned_layers, plot_pruning
@@ -41,4 +42,5 @@ __all__ = [
     "plot_foretold",
     "plot_pareto",
     "plot_attractors",
+    "plot_gantt",
 ]
