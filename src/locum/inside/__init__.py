@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
+from locum.inside._graph import AttributionGraph, attribution_graph
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.encoders import (
     AuxiliaryLoss,
@@ -21,10 +23,12 @@ from locum.inside.geometry import absorption_score, babel, babel_selected, effec
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
+from locum.inside.replacement_model import ReplacementModel
 from locum.inside.rows import ActivationRows, ArrayStore
 from locum.inside.splice import splice_fidelity
 from locum.inside.store import ActivationStore, SiteRows, StoreError, StoreEstimate
 from locum.inside.tap import CalledTwice, Replacement, Site, Tap, attention_sites
+from locum.inside.transcoders import Transcoder
 
 __all__ = [
     "Tap",
@@ -48,6 +52,15 @@ __all__ = [
     "SparseAutoencoder",
     "MatchingPursuitSAE",
     "PursuitPath",
+    "Transcoder",
+    "ReplacementModel",
+    "Prompt",
+    "Feature",
+    "Logits",
+    "Node",
+    "Attributions",
+    "attribution_graph",
+    "AttributionGraph",
     "EncoderSpec",
     "ReLU",
     "Gated",
