@@ -276,6 +276,31 @@ def test_what_is_removed_lets_nothing_through(relu):
     assert closed != pytest.approx(direct["feature", 0, early.latent, 5], abs=1e-5)  # by way of attention
 
 
+def test_the_features_of_a_circuit_matter_more_than_others_that_are_as_active(relu):
+    replaced, prompt = relu
+    better = []
+    for token in range(2, 6):
+        for latent in prompt.codes[2][[token]].indices[:4]:
+            graph = attribution_graph(prompt, Feature(2, int(latent), token), depth=3, beam=30)
+            told = replaced.verify(graph, 4, draws=3)
+            assert len(told.features) == 4
+            assert told.value == pytest.approx(graph.value, abs=1e-4)
+            better.append(abs(told.fall) > np.abs(told.others).mean())
+    assert np.mean(better) > 0.7
+    again = replaced.verify(graph, 4, draws=3)
+    np.testing.assert_array_equal(again.others, told.others)
+    assert "without 4 features the target falls from" in str(told)
+
+
+def test_what_cannot_be_verified_is_refused(relu):
+    replaced, prompt = relu
+    with pytest.raises(InvalidData, match="graph with features below its target"):
+        replaced.verify(attribution_graph(prompt, strongest(prompt, 0), depth=2))
+    graph = attribution_graph(prompt, strongest(prompt, 1), depth=3, beam=None)
+    with pytest.raises(InvalidData, match="other active features below the target, got"):
+        replaced.verify(graph, 10_000)
+
+
 # ---------------------------------------------------------------------- splices
 def test_spliced_with_its_errors_the_network_does_what_it_did(llama):
     replaced, prompt = llama

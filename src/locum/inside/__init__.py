@@ -23,7 +23,7 @@ from locum.inside.geometry import absorption_score, babel, babel_selected, effec
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
-from locum.inside.replacement_model import ReplacementModel
+from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore
 from locum.inside.splice import splice_fidelity
 from locum.inside.store import ActivationStore, SiteRows, StoreError, StoreEstimate
@@ -61,6 +61,7 @@ __all__ = [
     "Attributions",
     "attribution_graph",
     "AttributionGraph",
+    "Verification",
     "EncoderSpec",
     "ReLU",
     "Gated",

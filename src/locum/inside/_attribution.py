@@ -20,7 +20,14 @@ _FLOATS = NDArray[np.floating[Any]]
 
 
 class Feature(NamedTuple):
-    """A latent of the transcoder of a layer, at a token."""
+    """A latent of the transcoder of a layer, at a token.
+
+    Parameters
+    ----------
+    layer, latent : int
+    token : int
+        Position; negative ones count from the end.
+    """
 
     layer: int
     latent: int
@@ -46,7 +53,7 @@ class Logits:
 class Node(NamedTuple):
     """What writes to the residual stream, or reads from it.
 
-    Attributes
+    Parameters
     ----------
     kind : str
         "feature"; "head", with the token that is attended to; "skip", the linear part of a transcoder; and those that are not

@@ -40,7 +40,10 @@ class AttributionGraph:
     Attributes
     ----------
     prompt : Prompt
+    asked : Feature or Logits
+        The target as it was given.
     target : Node
+        The target as a node.
     value : float
         What is attributed: the target's pre-activation, or its logits.
     paths : tuple of Path
@@ -54,6 +57,7 @@ class AttributionGraph:
     """
 
     prompt: Prompt
+    asked: Feature | Logits
     target: Node
     value: float
     paths: tuple[Path, ...]
@@ -137,7 +141,7 @@ def attribution_graph(prompt: Prompt, target: Feature | Logits, *, depth: int = 
             rest[read_by] -= path.value
             if onward is not None:
                 rest[source] += path.value
-    return AttributionGraph(prompt, node, value, tuple(kept), dict(nodes), dict(edges), dict(rest))
+    return AttributionGraph(prompt, target, node, value, tuple(kept), dict(nodes), dict(edges), dict(rest))
 
 
 def _extended(prompt: Prompt, parent: _Open, beam: int | None) -> list[tuple[Path, Reader]]:

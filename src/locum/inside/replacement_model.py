@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -11,16 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.errors import InvalidData, UnsupportedModule, need
-from locum.inside._attribution import Feature, Logits, Maps, Prompt
+from locum.core.errors import InvalidData, UnsupportedModule, need, require_whole
+from locum.inside._attribution import Feature, Logits, Maps, Node, Prompt
+from locum.inside._graph import AttributionGraph
 from locum.inside._stream import Stream, check_layer, stream_of
 from locum.inside.filters import RowFilter, every_position
 from locum.inside.tap import Replacement, Tap
 from locum.inside.transcoders import Transcoder
 
-__all__ = ["Connection", "ReplacementModel"]
+__all__ = ["Connection", "ReplacementModel", "Verification"]
 
 _OFF = 1e-3  # relative error of a sum of the stream above which a layout is not what it seems
+_NEAR = 5  # features of like activation among which one is drawn
 
 
 class Connection(NamedTuple):
@@ -34,6 +38,36 @@ class Connection(NamedTuple):
 
     id: int
     weight: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What taking a circuit's features out did, beside what attribution foretold and beside other active features.
+
+    Attributes
+    ----------
+    features : tuple of Feature
+        Taken out together.
+    value : float
+        The target before.
+    foretold, fall : float
+        By how much the target falls: with attention, norms and active latents held at what they were, and in a run in which
+        nothing is held.
+    others : ndarray of shape (draws,)
+        The fall where as many other active features are taken out, each drawn from those of about the same activation.
+    """
+
+    features: tuple[Feature, ...]
+    value: float
+    foretold: float
+    fall: float
+    others: NDArray[np.floating[Any]]
+
+    def __str__(self) -> str:
+        return (
+            f"without {len(self.features)} features the target falls from {self.value:.3g} by {self.fall:.3g} (foretold "
+            f"{self.foretold:.3g}), without others by {self.others.mean():.3g} (mean of {len(self.others)} draws)"
+        )
 
 
 @final
@@ -224,13 +258,48 @@ class ReplacementModel:
         -------
         before, after : float
         """
-        by_layer: dict[int, list[Feature]] = {}
-        for one in features:
-            feature = Feature(*one)
-            prompt.reader(feature)
-            by_layer.setdefault(feature.layer, []).append(feature)
-        changes = {layer: _zeros(some) for layer, some in by_layer.items()}
-        return self._measured(prompt, target, {}, errors), self._measured(prompt, target, changes, errors)
+        some = [Feature(*one) for one in features]
+        for one in some:
+            prompt.reader(one)
+        return self._measured(prompt, target, {}, errors), self._measured(prompt, target, _changes(some), errors)
+
+    def verify(
+        self, graph: AttributionGraph, n: int = 10, *, draws: int = 5, errors: bool = True, random_state: int = 0
+    ) -> Verification:
+        """Take the strongest features of a circuit out, and see whether the target falls as the circuit says.
+
+        Parameters
+        ----------
+        graph : AttributionGraph
+        n : int, default=10
+            Features, by size of what they add to the target; all of the graph where it has fewer.
+        draws : int, default=5
+            Sets of other features.
+        errors : bool, default=True
+            As for :meth:`ablate`.
+        random_state : int, default=0
+
+        Raises
+        ------
+        InvalidData
+            A graph without features, or a prompt with too few others.
+        """
+        require_whole(1, n=n, draws=draws)
+        prompt, features = graph.prompt, graph.features(n)
+        if not features:
+            raise InvalidData("expected a graph with features below its target, got none; search deeper or with a wider beam")
+        pool = _others(prompt, graph.target, features)
+        if len(pool) < len(features):
+            raise InvalidData(f"expected {len(features)} other active features below the target, got {len(pool)}; take fewer")
+        told = prompt.influence(graph.asked, features)
+        rng = np.random.default_rng(random_state)
+        before = self._measured(prompt, graph.asked, {}, errors)
+        falls = [
+            before - self._measured(prompt, graph.asked, _changes(one), errors)
+            for one in [features, *(_alike(prompt, features, pool, rng) for _ in range(draws))]
+        ]
+        foretold = sum(float(told[one.layer][one.token, one.latent]) for one in features)
+        return Verification(tuple(features), before, foretold, falls[0], np.array(falls[1:]))
 
     def _measured(self, prompt: Prompt, target: Feature | Logits, changes: Any, errors: bool) -> float:
         torch = need("torch", "a network with transcoders", "nets")
@@ -343,15 +412,43 @@ class _StandIn:
         return y if self.lacking is None else y + self.lacking.to(y)
 
 
-def _zeros(features: Sequence[Feature]) -> Callable[[Any], Any]:
-    """Codes with those of some features set to 0."""
-    tokens, latents = [one.token for one in features], [one.latent for one in features]
+def _changes(features: Sequence[Feature]) -> dict[int, Callable[[Any], Any]]:
+    """What sets the codes of features to 0, by layer."""
+    by_layer: dict[int, list[Feature]] = {}
+    for one in features:
+        by_layer.setdefault(one.layer, []).append(one)
+    return {layer: partial(_without, features=some) for layer, some in by_layer.items()}
 
-    def change(codes: Any) -> Any:
-        codes[:, tokens, latents] = 0.0
-        return codes
 
-    return change
+def _without(codes: Any, features: Sequence[Feature]) -> Any:
+    codes[:, [one.token for one in features], [one.latent for one in features]] = 0.0
+    return codes
+
+
+def _others(prompt: Prompt, target: Node, features: Sequence[Feature]) -> list[Feature]:
+    """Active features that could reach a target, other than some."""
+    taken, found = set(features), []
+    for layer, codes in prompt.codes.items():
+        if layer < target.layer:
+            for token, latent in zip(*codes[: target.token + 1].nonzero(), strict=True):
+                one = Feature(layer, int(latent), int(token))
+                found += [one] if one not in taken else []
+    return found
+
+
+def _alike(prompt: Prompt, features: Sequence[Feature], pool: Sequence[Feature], rng: np.random.Generator) -> list[Feature]:
+    """For each feature another one, drawn from the five of the pool that are nearest in activation and not yet drawn."""
+    sizes, left, found = np.array([_size(prompt, one) for one in pool]), np.ones(len(pool), dtype=bool), []
+    for one in features:
+        near = np.argsort(np.where(left, np.abs(sizes - _size(prompt, one)), np.inf), kind="stable")[: min(_NEAR, left.sum())]
+        drawn = int(rng.choice(near))
+        left[drawn] = False
+        found.append(pool[drawn])
+    return found
+
+
+def _size(prompt: Prompt, feature: Feature) -> float:
+    return float(prompt.codes[feature.layer][feature.token, feature.latent])
 
 
 def _largest(scores: NDArray[Any], top: int, signed: bool = False) -> list[Connection]:
