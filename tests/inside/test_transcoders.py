@@ -18,6 +18,7 @@ from locum.inside import (  # noqa: E402
     JumpReLU,
     MatchingPursuit,
     ReLU,
+    SparseAutoencoder,
     TopK,
     Transcoder,
     matched,
@@ -93,6 +94,19 @@ def test_known_weights_give_the_layer_itself(layer):
     expected = np.maximum(x[:80] @ w.T - 1.3, 0) @ (d * lengths[:, None]) + 0.5
     np.testing.assert_allclose(one.predict(x[:80]), expected, atol=1e-5)
     np.testing.assert_allclose(one.transform(x[:80]).toarray(), np.maximum(x[:80] @ w.T - 1.3, 0) * lengths, atol=1e-5)
+
+
+def test_a_dictionary_that_was_fitted_with_outputs_is_a_transcoder(layer):
+    x, y, _, _ = layer
+    dictionary = SparseAutoencoder(32, TopK(4), **QUICK).fit(x, y)
+    one = Transcoder.from_dictionary(dictionary)
+    np.testing.assert_array_equal(one.predict(x[:50]), dictionary.reconstruct(x[:50]))
+    np.testing.assert_array_equal(one.maps_.encoder, Transcoder(32, TopK(4), **QUICK).fit(x, y).maps_.encoder)
+    assert one.get_params() == Transcoder(32, TopK(4), **QUICK).get_params()
+    with pytest.raises(InvalidData, match="that was fitted with y, to give outputs"):
+        Transcoder.from_dictionary(SparseAutoencoder(32, TopK(4), **QUICK).fit(x))
+    with pytest.raises(InvalidData, match="expected a SparseAutoencoder that was fitted with y, got Transcoder"):
+        Transcoder.from_dictionary(one)
 
 
 def test_rows_of_stores_are_learned_like_rows_in_memory(layer):

@@ -224,10 +224,10 @@ class Prompt:
             raise InvalidData(f"expected a latent from 0 to {count - 1} at layer {layer}, got {latent}")
         token = self._token(token)
         if self.codes[layer][token, latent] == 0:
-            most = self.codes[layer][[token]].toarray()[0].argsort()[::-1][:3]
+            index, z = self._active(layer, token)
+            most = f"active most are {', '.join(map(str, index[np.argsort(-z)[:3]]))}" if len(index) else "none is active there"
             raise InvalidData(
-                f"latent {latent} of layer {layer} is not active at token {token}, so nothing there can be attributed; "
-                f"active most are {', '.join(map(str, most))}"
+                f"latent {latent} of layer {layer} is not active at token {token}, so nothing can be attributed to it; {most}"
             )
         return Node("feature", layer, int(latent), token), self._feature_reader(Feature(layer, int(latent), token), 1.0, 1.0)
 

@@ -167,6 +167,23 @@ class Transcoder(BaseEstimator):
         matrix = None if skip is None else finite_rows(skip, w.shape[1])
         return made._take(sparse_part, matrix, b.astype(float))
 
+    @classmethod
+    def from_dictionary(cls, dictionary: SparseAutoencoder) -> Transcoder:
+        """A transcoder from a dictionary that was fitted with `y`, as ``locum inside train --target`` does.
+
+        Parameters
+        ----------
+        dictionary : SparseAutoencoder
+        """
+        if not isinstance(dictionary, SparseAutoencoder):
+            raise InvalidData(f"expected a SparseAutoencoder that was fitted with y, got {type(dictionary).__name__}")
+        check_is_fitted(dictionary, "atoms_")
+        if dictionary._net.tied or not _linear(dictionary.encoder):
+            raise InvalidData("expected a dictionary with one linear map that was fitted with y, to give outputs from inputs")
+        names = ("n_latents", "encoder", "epochs", "batch_size", "learning_rate", "normalize", "device", "random_state")
+        made = cls(**{name: getattr(dictionary, name) for name in names})
+        return made._take(dictionary, None, dictionary.mean_)
+
     # ------------------------------------------------------------------ learning
     def fit(
         self, X: Any, y: Any, *, checkpoint: Any = None, progress: Callable[[int, int, str], None] | None = None
