@@ -281,24 +281,38 @@ def test_the_features_of_a_circuit_matter_more_than_others_that_are_as_active(re
     better = []
     for token in range(2, 6):
         for latent in prompt.codes[2][[token]].indices[:4]:
-            graph = attribution_graph(prompt, Feature(2, int(latent), token), depth=3, beam=30)
-            told = replaced.verify(graph, 4, draws=3)
-            assert len(told.features) == 4
-            assert told.value == pytest.approx(graph.value, abs=1e-4)
+            target = Feature(2, int(latent), token)
+            told = replaced.verify(prompt, target, n=4, draws=3)
+            found = prompt.influence(target)
+            sizes = [abs(found[one.layer][one.token, one.latent]) for one in told.features]
+            assert len(sizes) == 4
+            assert min(sizes) >= sorted(np.abs(np.concatenate([one.data for one in found.values()])))[-4] - 1e-9
+            assert told.value == pytest.approx(prompt.attribute(target).value, abs=1e-4)
             better.append(abs(told.fall) > np.abs(told.others).mean())
-    assert np.mean(better) > 0.7
-    again = replaced.verify(graph, 4, draws=3)
+    assert np.mean(better) > 0.8
+    again = replaced.verify(prompt, target, n=4, draws=3)
     np.testing.assert_array_equal(again.others, told.others)
     assert "without 4 features the target falls from" in str(told)
 
 
+def test_features_of_a_graph_are_taken_out_as_they_are_by_hand(llama):
+    replaced, prompt = llama
+    target = strongest(prompt, 2)
+    features = attribution_graph(prompt, target, depth=3, beam=20).features(3)
+    told = replaced.verify(prompt, target, features, draws=1)
+    assert told.features == tuple(features)
+    before, after = replaced.ablate(prompt, features, target)
+    assert (told.value, told.fall) == pytest.approx((before, before - after), abs=1e-6)
+
+
 def test_what_cannot_be_verified_is_refused(relu):
     replaced, prompt = relu
-    with pytest.raises(InvalidData, match="graph with features below its target"):
-        replaced.verify(attribution_graph(prompt, strongest(prompt, 0), depth=2))
-    graph = attribution_graph(prompt, strongest(prompt, 1), depth=3, beam=None)
+    with pytest.raises(InvalidData, match="active features that a target can read"):
+        replaced.verify(prompt, strongest(prompt, 0))
+    with pytest.raises(InvalidData, match="active features that a target can read"):
+        replaced.verify(prompt, strongest(prompt, 1), [strongest(prompt, 2)])
     with pytest.raises(InvalidData, match="other active features below the target, got"):
-        replaced.verify(graph, 10_000)
+        replaced.verify(prompt, strongest(prompt, 1), n=10_000)
 
 
 # ---------------------------------------------------------------------- splices

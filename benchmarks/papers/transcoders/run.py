@@ -56,7 +56,7 @@ def over(name: str, measure: str, values, **settings) -> Claim:
 def resampled(statistic, groups: np.ndarray, seed: int, draws: int = 2000) -> tuple[float, float]:
     """Percentile interval of a statistic of rows, with whole groups drawn again."""
     rng, members = np.random.default_rng([seed, 1]), [np.flatnonzero(groups == one) for one in np.unique(groups)]
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         found = [statistic(np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]))
                  for _ in range(draws)]  # fmt: skip
     return tuple(float(one) for one in np.nanpercentile(found, [2.5, 97.5]))
@@ -183,16 +183,15 @@ def circuits(replaced: ReplacementModel, texts: list, pairs: int, seed: int) -> 
         prompt = replaced.run(ids[:24])
         active = prompt.codes[12][[-1]].indices
         for latent in rng.choice(active, size=min(5, len(active)), replace=False):
-            graph = attribution_graph(prompt, Feature(12, int(latent), -1), depth=4, beam=40)
-            if len(graph.features(10)) == 10 and len(told) < pairs:
-                told.append(replaced.verify(graph, 10, draws=3, random_state=seed))
+            if len(told) < pairs:
+                told.append(replaced.verify(prompt, Feature(12, int(latent), -1), draws=3, random_state=seed))
                 owner.append(number)
     foretold, fall = (np.array([getattr(one, name) for one in told]) for name in ("foretold", "fall"))
     beaten = np.array([abs(one.fall) > np.abs(one.others).mean() for one in told], dtype=float)
     groups, details = np.array(owner), {"foretold": foretold.tolist(), "fall": fall.tolist()}
 
     def agreement(rows: np.ndarray) -> float:
-        return float(stats.spearmanr(foretold[rows], fall[rows]).statistic)
+        return float(np.corrcoef(stats.rankdata(foretold[rows]), stats.rankdata(fall[rows]))[0, 1])
 
     value, (lower, upper) = agreement(np.arange(len(told))), resampled(agreement, groups, seed)
     how = f"{len(told)} features, interval over {len(np.unique(groups))} articles"

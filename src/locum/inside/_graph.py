@@ -40,10 +40,7 @@ class AttributionGraph:
     Attributes
     ----------
     prompt : Prompt
-    asked : Feature or Logits
-        The target as it was given.
     target : Node
-        The target as a node.
     value : float
         What is attributed: the target's pre-activation, or its logits.
     paths : tuple of Path
@@ -57,7 +54,6 @@ class AttributionGraph:
     """
 
     prompt: Prompt
-    asked: Feature | Logits
     target: Node
     value: float
     paths: tuple[Path, ...]
@@ -118,7 +114,7 @@ def attribution_graph(prompt: Prompt, target: Feature | Logits, *, depth: int = 
     Notes
     -----
     Cost: for each path that is extended, a product with the decoder rows of all active latents at its token, and with the
-    output matrices of all heads below; 0.05 s on 30 layers of width 576.
+    output matrices of all heads below; 0.7 s on one core for a target above 12 layers of width 576, with depth 4 and beam 40.
     """
     require_whole(1, depth=depth)
     if beam is not None:
@@ -141,7 +137,7 @@ def attribution_graph(prompt: Prompt, target: Feature | Logits, *, depth: int = 
             rest[read_by] -= path.value
             if onward is not None:
                 rest[source] += path.value
-    return AttributionGraph(prompt, target, node, value, tuple(kept), dict(nodes), dict(edges), dict(rest))
+    return AttributionGraph(prompt, node, value, tuple(kept), dict(nodes), dict(edges), dict(rest))
 
 
 def _extended(prompt: Prompt, parent: _Open, beam: int | None) -> list[tuple[Path, Reader]]:

@@ -14,8 +14,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import InvalidData, UnsupportedModule, need, require_whole
-from locum.inside._attribution import Feature, Logits, Maps, Node, Prompt
-from locum.inside._graph import AttributionGraph
+from locum.inside._attribution import Feature, Logits, Maps, Prompt
 from locum.inside._stream import Stream, check_layer, stream_of
 from locum.inside.filters import RowFilter, every_position
 from locum.inside.tap import Replacement, Tap
@@ -42,7 +41,7 @@ class Connection(NamedTuple):
 
 @dataclass(frozen=True)
 class Verification:
-    """What taking a circuit's features out did, beside what attribution foretold and beside other active features.
+    """What taking features out did, beside what attribution foretold and beside other active features.
 
     Attributes
     ----------
@@ -264,42 +263,59 @@ class ReplacementModel:
         return self._measured(prompt, target, {}, errors), self._measured(prompt, target, _changes(some), errors)
 
     def verify(
-        self, graph: AttributionGraph, n: int = 10, *, draws: int = 5, errors: bool = True, random_state: int = 0
+        self,
+        prompt: Prompt,
+        target: Feature | Logits,
+        features: Collection[Feature] | None = None,
+        *,
+        n: int = 10,
+        draws: int = 5,
+        errors: bool = True,
+        random_state: int = 0,
     ) -> Verification:
-        """Take the strongest features of a circuit out, and see whether the target falls as the circuit says.
+        """Take features out together, and see whether a target falls as attribution says, and more than without others.
 
         Parameters
         ----------
-        graph : AttributionGraph
+        prompt : Prompt
+        target : Feature or Logits
+        features : collection of Feature or None, default=None
+            Such as those of a graph; the n with the largest influence along all paths where None.
         n : int, default=10
-            Features, by size of what they add to the target; all of the graph where it has fewer.
         draws : int, default=5
             Sets of other features.
         errors : bool, default=True
             As for :meth:`ablate`.
         random_state : int, default=0
 
+        Returns
+        -------
+        Verification
+
         Raises
         ------
         InvalidData
-            A graph without features, or a prompt with too few others.
+            No features, one that is not active or not below the target, or too few others that are active.
         """
         require_whole(1, n=n, draws=draws)
-        prompt, features = graph.prompt, graph.features(n)
-        if not features:
-            raise InvalidData("expected a graph with features below its target, got none; search deeper or with a wider beam")
-        pool = _others(prompt, graph.target, features)
-        if len(pool) < len(features):
-            raise InvalidData(f"expected {len(features)} other active features below the target, got {len(pool)}; take fewer")
-        told = prompt.influence(graph.asked, features)
-        rng = np.random.default_rng(random_state)
-        before = self._measured(prompt, graph.asked, {}, errors)
+        reachable = prompt.influence(target)
+        chosen = _largest_influences(reachable, n) if features is None else [Feature(*one) for one in features]
+        pool = _active_features(reachable)
+        if not chosen or not set(chosen) <= set(pool):
+            raise InvalidData(f"expected active features that a target can read, got {chosen[:3]}; take those of a graph of it")
+        others = [one for one in pool if one not in set(chosen)]
+        if len(others) < len(chosen):
+            raise InvalidData(
+                f"expected {len(chosen)} other active features below the target, got {len(others)}; take fewer"
+            )
+        told, rng = prompt.influence(target, chosen), np.random.default_rng(random_state)
+        before = self._measured(prompt, target, {}, errors)
         falls = [
-            before - self._measured(prompt, graph.asked, _changes(one), errors)
-            for one in [features, *(_alike(prompt, features, pool, rng) for _ in range(draws))]
+            before - self._measured(prompt, target, _changes(one), errors)
+            for one in [chosen, *(_alike(prompt, chosen, others, rng) for _ in range(draws))]
         ]
-        foretold = sum(float(told[one.layer][one.token, one.latent]) for one in features)
-        return Verification(tuple(features), before, foretold, falls[0], np.array(falls[1:]))
+        foretold = sum(float(told[one.layer][one.token, one.latent]) for one in chosen)
+        return Verification(tuple(chosen), before, foretold, falls[0], np.array(falls[1:]))
 
     def _measured(self, prompt: Prompt, target: Feature | Logits, changes: Any, errors: bool) -> float:
         torch = need("torch", "a network with transcoders", "nets")
@@ -425,15 +441,19 @@ def _without(codes: Any, features: Sequence[Feature]) -> Any:
     return codes
 
 
-def _others(prompt: Prompt, target: Node, features: Sequence[Feature]) -> list[Feature]:
-    """Active features that could reach a target, other than some."""
-    taken, found = set(features), []
-    for layer, codes in prompt.codes.items():
-        if layer < target.layer:
-            for token, latent in zip(*codes[: target.token + 1].nonzero(), strict=True):
-                one = Feature(layer, int(latent), int(token))
-                found += [one] if one not in taken else []
-    return found
+def _active_features(influence: Mapping[int, sparse.csr_array]) -> list[Feature]:
+    """Features with an influence, of whatever size."""
+    return [
+        Feature(layer, int(latent), int(token))
+        for layer, one in influence.items()
+        for token, latent in zip(*one.nonzero(), strict=True)
+    ]
+
+
+def _largest_influences(influence: Mapping[int, sparse.csr_array], n: int) -> list[Feature]:
+    found = _active_features(influence)
+    found.sort(key=lambda one: -abs(influence[one.layer][one.token, one.latent]))
+    return found[:n]
 
 
 def _alike(prompt: Prompt, features: Sequence[Feature], pool: Sequence[Feature], rng: np.random.Generator) -> list[Feature]:
