@@ -54,6 +54,18 @@ def relu():
 
 
 @pytest.fixture(scope="module")
+def skips():
+    """A GPT-2 with LayerNorms and transcoders that have a skip, and are no good."""
+    rng, model = np.random.default_rng(0), gpt2("gelu_new")
+    found = {}
+    for i in range(3):
+        weights = [rng.normal(size=shape) * 0.3 for shape in ((30, 16), (30,), (30, 16), (16,))]
+        found[i] = Transcoder.from_weights(*weights, skip=rng.normal(size=(16, 16)) * 0.1)
+    replaced = ReplacementModel(model, found)
+    return replaced, replaced.run(IDS)
+
+
+@pytest.fixture(scope="module")
 def llama(language_model):
     """A Llama with shared keys and values and gated MLPs, with transcoders that were fitted in a hurry."""
     with torch.no_grad(), seeded(1):
@@ -87,7 +99,7 @@ TARGETS = {
 
 
 # ---------------------------------------------------------------------- sums
-@pytest.mark.parametrize("which", ["relu", "llama"])
+@pytest.mark.parametrize("which", ["relu", "llama", "skips"])
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_attributions_sum_to_what_the_network_computes(request, which, target):
     replaced, prompt = request.getfixturevalue(which)
@@ -103,7 +115,7 @@ def test_attributions_sum_to_what_the_network_computes(request, which, target):
     assert told.value == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("which", ["relu", "llama"])
+@pytest.mark.parametrize("which", ["relu", "llama", "skips"])
 def test_every_source_that_reads_is_the_sum_of_its_own_sources(request, which):
     _, prompt = request.getfixturevalue(which)
     node, reader = prompt.reader(Logits({4: 1.0}))
@@ -115,7 +127,7 @@ def test_every_source_that_reads_is_the_sum_of_its_own_sources(request, which):
             kinds.add(source.kind)
             assert prompt.read(onward) == pytest.approx(value, abs=1e-4)
             assert prompt.sources(source, onward).values.sum() == pytest.approx(value, abs=1e-4)
-    assert kinds == {"feature", "head"} | ({"skip"} if which == "llama" else set())
+    assert kinds == {"feature", "head"} | ({"skip"} if which != "relu" else set())
 
 
 def test_where_the_transcoders_are_the_mlps_nothing_is_left_to_errors(relu):
@@ -212,15 +224,32 @@ def test_a_graph_goes_to_networkx(llama):
 
 
 # ---------------------------------------------------------------------- influence and ablation
-def test_influence_is_the_sum_over_all_paths(relu):
-    _, prompt = relu
-    target = strongest(prompt, 1)
-    graph = attribution_graph(prompt, target, depth=3, beam=None)  # head, feature and head reach all below layer 1
+@pytest.mark.parametrize("which", ["relu", "skips"])
+def test_influence_is_the_sum_over_all_paths(request, which):
+    _, prompt = request.getfixturevalue(which)
+    target = strongest(prompt, 1, 2)
+    graph = attribution_graph(prompt, target, depth=3, beam=None)  # head, feature or skip, and head reach all below layer 1
     found = prompt.influence(target)
     assert list(found) == [0]
+    sources = [one for one in graph.features() if one.layer == 0]
+    assert len(sources) > 10
+    for one in sources:
+        assert found[0][one.token, one.latent] == pytest.approx(graph.nodes["feature", *one], abs=1e-5)
+
+
+def test_influence_runs_through_skips_and_features_of_layers_between():
+    rng, model = np.random.default_rng(1), gpt2()
+    found = {}
+    for i in range(3):
+        weights = rng.normal(size=(4, 16)), np.ones(4), rng.normal(size=(4, 16)), np.zeros(16)
+        found[i] = Transcoder.from_weights(*weights, skip=rng.normal(size=(16, 16)))
+    prompt = ReplacementModel(model, found).run([7])  # one token, so that all paths can be gone
+    target = strongest(prompt, 2)
+    graph = attribution_graph(prompt, target, depth=4, beam=None)  # head, layer 1, head, feature of layer 0
+    told = prompt.influence(target)
     for one in graph.features():
-        if one.layer == 0:
-            assert found[0][one.token, one.latent] == pytest.approx(graph.nodes["feature", *one], abs=1e-5)
+        assert told[one.layer][one.token, one.latent] == pytest.approx(graph.nodes["feature", *one], rel=1e-4)
+    assert {one.layer for one in graph.features()} == {0, 1}
 
 
 def test_taking_features_out_of_the_last_mlp_does_exactly_what_attribution_says(relu):
