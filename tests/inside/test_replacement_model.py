@@ -26,8 +26,8 @@ from locum.nets import seeded  # noqa: E402
 IDS = np.array([3, 14, 15, 9, 26, 5])
 
 
-def gpt2(activation="relu", layers=3):
-    shape = {"n_embd": 16, "n_layer": layers, "n_head": 4, "n_positions": 32, "vocab_size": 50, "n_inner": 40}
+def gpt2(activation="relu", heads=4):
+    shape = {"n_embd": 16, "n_layer": 3, "n_head": heads, "n_positions": 32, "vocab_size": 50, "n_inner": 40}
     config = transformers.GPT2Config(**shape, activation_function=activation, bos_token_id=0, eos_token_id=0)
     with seeded(0):
         model = transformers.GPT2LMHeadModel(config).eval().requires_grad_(False)
@@ -238,7 +238,7 @@ def test_influence_is_the_sum_over_all_paths(request, which):
 
 
 def test_influence_runs_through_skips_and_features_of_layers_between():
-    rng, model = np.random.default_rng(1), gpt2()
+    rng, model = np.random.default_rng(1), gpt2(heads=1)
     found = {}
     for i in range(3):
         weights = rng.normal(size=(4, 16)), np.ones(4), rng.normal(size=(4, 16)), np.zeros(16)
