@@ -214,7 +214,8 @@ class Years:
         self.ids, self.decades, self.model = torch.tensor(said), np.array(years) // 10, model
         self.digits = [tokenizer(str(one), add_special_tokens=False)["input_ids"][0] for one in range(10)]
         with torch.inference_mode():
-            self.cache = model(self.ids[:, :-1], use_cache=True).past_key_values
+            said = model(self.ids[:, :-1], use_cache=True)
+            self.cache = said.cache if "cache" in said else said.past_key_values  # as releases of transformers call it
 
     def score(self) -> float:
         """Probability of larger digits less that of smaller ones, the mean over prompts."""
@@ -247,10 +248,11 @@ def costs(years: Years, layers: int) -> list[float]:
     return found
 
 
-def curve(years: Years, tap: Tap, z: np.ndarray, rows: np.ndarray, rest: np.ndarray, f: np.ndarray) -> dict[str, list]:
+def curve(years: Years, tap: Tap, z: np.ndarray, rows: np.ndarray, out: np.ndarray, f: np.ndarray) -> dict[str, list]:
     """Scores with k units as they are and the others at their mean: by variance, and by attribution to the digits.
 
-    `z` holds the units' activations by prompt, `rows` what each of them writes, `rest` what is written beside them.
+    `z` holds the units' activations by prompt, `rows` what each of them writes, and `out` the MLP's outputs, whose mean is kept
+    in all runs: without any unit, features and neurons alike give the mean ablation.
     """
     away = z - z.mean(axis=0)
     orders = {
@@ -261,9 +263,8 @@ def curve(years: Years, tap: Tap, z: np.ndarray, rows: np.ndarray, rest: np.ndar
     for name, order in orders.items():
         found[name] = []
         for k in KS:
-            kept = np.tile(z.mean(axis=0), (len(z), 1))
-            kept[:, order[:k]] = z[:, order[:k]]
-            given = torch.tensor(kept @ rows + rest, dtype=torch.float32)[:, None]
+            some = order[:k]
+            given = torch.tensor(out.mean(axis=0) + away[:, some] @ rows[some], dtype=torch.float32)[:, None]
             with tap.replace("out", lambda _, given=given: given):
                 found[name].append(years.score())
     return found
@@ -276,12 +277,11 @@ def task(model, tokenizer, store, seeds: range, size: dict, replaced: Replacemen
     fall = costs(years, len(replaced.stream.blocks))
     f = years.directions(replaced.stream.last, replaced.stream.unembedding)
     down = model.get_submodule(f"{where}.down_proj").weight.detach().numpy().T
-    neurons = curve(years, tap, years.read(tap, "hidden"), down, np.zeros(down.shape[1]), f)
-    features = []
+    x, out, features = years.read(tap, "in"), years.read(tap, "out"), []
+    neurons = curve(years, tap, years.read(tap, "hidden"), down, out, f)
     for seed in seeds:
         one = Transcoder(size["p"], TopK(32), **settings(size, seed)).fit(store[f"in {TASK}"], store[f"out {TASK}"])
-        x = years.read(tap, "in")
-        features.append(curve(years, tap, one.transform(x).toarray(), one.maps_.decoder, one.maps_.decoder_bias, f))
+        features.append(curve(years, tap, one.transform(x).toarray(), one.maps_.decoder, out, f))
     details = {"k": KS, "neurons": neurons, "features": features, "score": years.score(), "falls by layer": fall}
     few = sum(k < 24 for k in KS)
     for name in ("variance", "attribution"):
@@ -297,7 +297,7 @@ def measure(quick: bool, seed: int) -> Iterator[Claim]:
     size = {"p": 1152, "rows": 40_000, "epochs": 3, "held": 4_000, "spliced": 16, "pairs": 100, "texts": 25, "step": 2,
             "length": 640}  # fmt: skip
     if quick:
-        size |= {"p": 576, "rows": 6_000, "held": 500, "spliced": 5, "pairs": 12, "texts": 4, "step": 8, "length": 257}
+        size |= {"p": 576, "rows": 4_000, "held": 500, "spliced": 3, "pairs": 8, "texts": 3, "step": 12, "length": 257}
     seeds = range(seed, seed + (2 if quick else 5))
     model, tokenizer = smollm2()
     ids = [tokenizer(text, verbose=False)["input_ids"][: size["length"]] for text in articles()]
