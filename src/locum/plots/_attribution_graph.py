@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["plot_attribution_graph"]
 
 _SHAPES = {"feature": "o", "head": "s", "embedding": "^", "position": "^", "logits": "*", "error": "X", "mlp": "X", "skip": "D"}
-_WITHIN = 0.7  # of the distance between tokens, over which nodes of one place are spread
+_LEVELS = 3  # of names above nodes
+_WITHIN = 0.8  # of the distance between tokens, over which nodes of one place are spread
 
 
 def plot_attribution_graph(
@@ -56,11 +57,12 @@ def plot_attribution_graph(
             (x, y), (to_x, to_y) = places[source], places[reader]
             share = abs(value) / largest
             ax.plot([x, to_x], [y, to_y], color=COLOURS[value < 0], lw=0.4 + 2.6 * share, alpha=0.25 + 0.6 * share, zorder=1)
-    for node, (x, y) in places.items():
+    for i, (node, (x, y)) in enumerate(places.items()):
         ax.scatter(x, y, s=60, marker=_SHAPES[node.kind], color=COLOURS[graph.nodes[node] < 0], zorder=3)
         name = (names or {}).get((node.layer, node.unit)) if node.kind == "feature" else None
         text = name or (f"{node.layer}.{node.unit}" if node.unit >= 0 else "")
-        ax.annotate(text, (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=6, parse_math=False, zorder=4)
+        high = 6 + 7 * (i % _LEVELS)  # names of neighbours do not run into each other
+        ax.annotate(text, (x, y), (0, high), textcoords="offset points", ha="center", fontsize=6, parse_math=False, zorder=4)
     ax.set_xlim(-0.6, length - 0.4)
     ax.set_xticks(range(length), [str(one) for one in (tokens if tokens is not None else range(length))], fontsize=7)
     for label in ax.get_xticklabels():
@@ -68,7 +70,7 @@ def plot_attribution_graph(
     ax.set_yticks(sorted({round(y) for y in layers}), [_level(round(y), graph) for y in sorted({round(y) for y in layers})])
     ax.set_xlabel("token")
     ax.set_ylabel("layer")
-    ax.set_title(f"{graph.target}: {graph.value:.3g}", fontsize=8)
+    ax.set_title(f"{graph.target}: {graph.value:.3g} (blue adds, orange takes away)", fontsize=8)
     return ax
 
 
