@@ -294,7 +294,7 @@ def task(model, tokenizer, store, seeds: range, size: dict, replaced: Replacemen
 # ----------------------------------------------------------------------
 def measure(quick: bool, seed: int) -> Iterator[Claim]:
     warnings.simplefilter("error")
-    size = {"p": 1152, "rows": 40_000, "epochs": 3, "held": 4_000, "spliced": 16, "pairs": 100, "texts": 25, "step": 2,
+    size = {"p": 1152, "rows": 32_000, "epochs": 4, "held": 4_000, "spliced": 12, "pairs": 60, "texts": 15, "step": 2,
             "length": 640}  # fmt: skip
     if quick:
         size |= {"p": 576, "rows": 4_000, "held": 500, "spliced": 3, "pairs": 8, "texts": 3, "step": 12, "length": 257}
