@@ -12,6 +12,8 @@ from locum.inside.concepts import (
     shared_neurons,
     text_scores,
 )
+from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
+from locum.inside._graph import AttributionGraph, attribution_graph
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.encoders import (
     AuxiliaryLoss,
@@ -31,6 +33,7 @@ from locum.inside.geometry import absorption_score, babel, babel_selected, effec
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
+from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
 from locum.inside.snmf_mlp import Excerpt, SemiNMF
@@ -38,6 +41,7 @@ from locum.inside.splice import splice_fidelity
 from locum.inside.steering import SteeringDirection
 from locum.inside.store import ActivationStore, SiteRows, StoreError, StoreEstimate
 from locum.inside.tap import CalledTwice, Replacement, Site, Tap, attention_sites
+from locum.inside.transcoders import Transcoder
 
 __all__ = [
     "Tap",
@@ -73,6 +77,16 @@ __all__ = [
     "shared_neurons",
     "core_and_exclusive",
     "SharedNeurons",
+    "Transcoder",
+    "ReplacementModel",
+    "Prompt",
+    "Feature",
+    "Logits",
+    "Node",
+    "Attributions",
+    "attribution_graph",
+    "AttributionGraph",
+    "Verification",
     "EncoderSpec",
     "ReLU",
     "Gated",

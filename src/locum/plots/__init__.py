@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from locum.plots._attribution import plot_attribution
+from locum.plots._attribution_graph import plot_attribution_graph
 from locum.plots._circuit import plot_circuit, plot_heads, plot_tokens
 from locum.plots._counterfactual_strip import plot_counterfactuals, plot_style_strip
 from locum.plots._dictionary import plot_error_curves
@@ -30,6 +31,7 @@ __all__ = [
     "plot_circuit",
     "plot_heads",
     "plot_tokens",
+    "plot_attribution_graph",
     "plot_pruning",
     "plot_pruned_layers",
     "plot_style_strip",
