@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
+from locum.inside._graph import AttributionGraph, attribution_graph
 from locum.inside.concepts import (
     ConceptDetection,
     SharedNeurons,
@@ -12,8 +14,6 @@ from locum.inside.concepts import (
     shared_neurons,
     text_scores,
 )
-from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
-from locum.inside._graph import AttributionGraph, attribution_graph
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.encoders import (
     AuxiliaryLoss,
