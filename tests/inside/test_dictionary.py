@@ -435,3 +435,10 @@ def test_rows_that_cannot_be_used_are_refused(fitted, planted):
         sae.decode(np.ones((3, 4)))
     with pytest.raises(InvalidData, match="are zero"):
         SparseAutoencoder(8, TopK(2)).fit(ArrayStore(np.zeros((20, 3))))
+
+
+def test_a_validation_part_of_one_document_is_judged_row_by_row():
+    X = np.random.default_rng(0).normal(size=(200, 6))
+    held = ArrayStore(X[:40], documents=np.zeros(40, dtype=int))
+    sae = SparseAutoencoder(8, TopK(2), epochs=1, batch_size=50).fit(X, val=held)
+    assert sae.val_fvu_.lower <= sae.val_fvu_.value <= sae.val_fvu_.upper

@@ -114,7 +114,7 @@ class Dictionary(BaseEstimator, ABC):
         if held is not None:
             split = "val" if held is rows else "train"
             part, whose = held.rows(split), held.documents(split)
-            documents = whose if len(np.unique(whose)) < len(whose) else None
+            documents = whose if 1 < len(np.unique(whose)) < len(whose) else None  # one document has no spread
             self.val_fvu_ = fvu(part, self.reconstruct(part), self.mean_, documents=documents)
         return self
 
