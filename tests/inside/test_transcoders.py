@@ -67,7 +67,7 @@ def test_maps_are_what_the_codes_are_made_of(layer):
         pre = x[:50] @ maps.encoder.T + maps.bias
         np.testing.assert_allclose(codes[codes > 0], pre[codes > 0], atol=1e-4)
         said = codes @ maps.decoder + maps.decoder_bias + x[:50] @ maps.skip.T
-        np.testing.assert_allclose(one.predict(x[:50]), said, atol=1e-4)
+        np.testing.assert_allclose(one.reconstruct(x[:50]), said, atol=1e-4)
         with torch.no_grad():
             given = one.module()(torch.from_numpy(x[:50]).reshape(5, 10, 12))
         np.testing.assert_allclose(given.reshape(50, -1).numpy(), said, atol=1e-4)
@@ -92,7 +92,7 @@ def test_known_weights_give_the_layer_itself(layer):
     lengths = np.linspace(0.5, 2.0, 24)
     one = Transcoder.from_weights(w, np.full(24, -1.3), d * lengths[:, None], np.full(10, 0.5))
     expected = np.maximum(x[:80] @ w.T - 1.3, 0) @ (d * lengths[:, None]) + 0.5
-    np.testing.assert_allclose(one.predict(x[:80]), expected, atol=1e-5)
+    np.testing.assert_allclose(one.reconstruct(x[:80]), expected, atol=1e-5)
     np.testing.assert_allclose(one.transform(x[:80]).toarray(), np.maximum(x[:80] @ w.T - 1.3, 0) * lengths, atol=1e-5)
 
 
@@ -100,7 +100,7 @@ def test_a_dictionary_that_was_fitted_with_outputs_is_a_transcoder(layer):
     x, y, _, _ = layer
     dictionary = SparseAutoencoder(32, TopK(4), **QUICK).fit(x, y)
     one = Transcoder.from_dictionary(dictionary)
-    np.testing.assert_array_equal(one.predict(x[:50]), dictionary.reconstruct(x[:50]))
+    np.testing.assert_array_equal(one.reconstruct(x[:50]), dictionary.reconstruct(x[:50]))
     np.testing.assert_array_equal(one.maps_.encoder, Transcoder(32, TopK(4), **QUICK).fit(x, y).maps_.encoder)
     assert one.get_params() == Transcoder(32, TopK(4), **QUICK).get_params()
     with pytest.raises(InvalidData, match="that was fitted with y, to give outputs"):
@@ -135,7 +135,7 @@ def test_a_saved_transcoder_is_the_same_again(layer, tmp_path):
         one = Transcoder(16, BatchTopK(2), skip=skip, **QUICK).fit(x, y)
         one.save(tmp_path / str(skip))
         again = Transcoder.load(tmp_path / str(skip))
-        np.testing.assert_array_equal(one.predict(x[:100]), again.predict(x[:100]))
+        np.testing.assert_array_equal(one.reconstruct(x[:100]), again.reconstruct(x[:100]))
         assert str(one.fidelity(x, y)["FVU"]) == str(again.fidelity(x, y)["FVU"])
         assert again.get_params() == one.get_params()
 

@@ -159,7 +159,7 @@ class ReplacementModel:
                 given.eliminate_zeros()
                 given.sort_indices()
                 codes[layer] = given
-                out = np.where(replaced[:, None], out - one.predict(x, given), out)
+                out = np.where(replaced[:, None], out - one.reconstruct(x, given), out)
             errors.append(out)
         prompt = Prompt(
             tokens, self.stream, {layer: one.maps_ for layer, one in self.transcoders.items()},

@@ -244,7 +244,7 @@ class Transcoder(BaseEstimator):
         check_is_fitted(self, "dictionary_")
         return self.dictionary_.encode(X)
 
-    def predict(self, X: ArrayLike, codes: sparse.csr_array | None = None) -> NDArray[np.float32]:
+    def reconstruct(self, X: ArrayLike, codes: sparse.csr_array | None = None) -> NDArray[np.float32]:
         """Outputs for inputs, shape (n, width out).
 
         Parameters
@@ -286,7 +286,7 @@ class Transcoder(BaseEstimator):
             "FVU", "cosine", "L0" and "dead share".
         """
         codes, truth = self.transform(X), finite_rows(y)
-        said = self.predict(X, codes)
+        said = self.reconstruct(X, codes)
         told: dict[str, Any] = {"documents": documents, "level": level}
         return {
             "FVU": fvu(truth, said, self.mean_, random_state=random_state, **told),
