@@ -5,7 +5,8 @@ SmolLM2-135M-Instruct at 4 bits, on sentences made of the words of twenty concep
 sentences to test on have other words and other carriers, and first positions are left out. Units of all methods are
 directions, scored alike: the largest cosine with an activation of the sentence. No language model judges here what
 steered text is about: the log-probability of held-out words of the concept takes the place of that judge, at equal
-divergence of the next token, and the perplexity of the text under the network as it is that of its fluency.
+divergence of the next token, and the perplexity of the text under the network as it is that of its fluency. The tree and
+the weekdays use the words' own tokens alone: elsewhere carriers, the same for all words, decide.
 Intervals are Student's over seeds, and over concepts where said.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import normalized_mutual_info_score
@@ -49,7 +51,9 @@ from locum.inside import (
 from locum.nets import smollm2
 
 PROMPTS = ("I think that", "This is all about", "She told me about the")
-STEERED_LAYER, KL = 22, 0.25
+LAYERS, STEERED, KL = (2, 12, 22), (12, 22), 0.25
+DAY_PROMPTS = ("The meeting will be on", "We will see you again next", "The shop is closed every")
+METHODS = ("SNMF", "SAE", "DiffMeans", "random")
 RIVALS = ("shuffled", "PCA", "k-means", "neurons", "SAE", "SAE codes")
 
 
@@ -92,29 +96,31 @@ def planted(seeds: range, size: tuple[int, int, int], iterations: int) -> Iterat
             shares.append((matched(nmf.components_, truth)[1] > 0.95).mean())
         yield over(f"planted groups are found ({solver})", "share of groups with a cosine above 0.95", shares, threshold=0.9,
                    decided_by="effect", needed=solver == "multiplicative")  # fmt: skip
-    gaps, times, fewer = [], [], []
+    gaps, times, sooner = [], [], []
     steps = iterations // 4
     for seed in seeds:
         X, _ = plant(seed, *size)
         Y = np.random.default_rng([seed, 2]).random((size[0], size[2]), dtype=np.float32)
-        free = SemiNMF(size[2], 1.0, max_iter=steps, patience=steps).fit(X, coefficients=Y)
-        gaps.append(abs(free.loss_curve_[-1] / as_published(X, Y, 1.0, steps)[0][-1] - 1.0))
-        begun = time.process_time()
-        SemiNMF(size[2], 0.01, max_iter=steps, patience=steps).fit(X, coefficients=Y)
-        ours = time.process_time() - begun
-        losses, theirs = as_published(X, Y, 0.01, steps)
-        times.append(theirs / ours)
-        begun = time.process_time()
-        quick = SemiNMF(size[2], 0.01, solver="coordinate", max_iter=steps, patience=steps).fit(X, coefficients=Y)
-        per_step = (time.process_time() - begun) / steps
-        there = np.flatnonzero(quick.loss_curve_ <= min(losses))
-        fewer.append(theirs / (per_step * (there[0] + 1)) if there.size else float("nan"))
-    yield over("without sparsity the loss is that of the published iteration", "relative difference of losses after equal steps",
-               gaps, direction="less", threshold=0.01)  # fmt: skip
+        free, theirs = as_published(X, Y, 1.0, steps)
+        ours, _ = in_time(SemiNMF(size[2], 1.0, max_iter=steps, patience=steps), X, Y)
+        gaps.append(abs(ours[-1] / free[-1] - 1.0))
+        descent, seconds = in_time(SemiNMF(size[2], 1.0, solver="coordinate", max_iter=steps, patience=steps), X, Y)
+        there = np.flatnonzero(descent <= free[-1])
+        sooner.append(theirs / (seconds / steps * (1 + there[0])) if there.size else 0.0)
+        sparse = in_time(SemiNMF(size[2], 0.01, max_iter=steps, patience=steps), X, Y)[1]
+        times.append(as_published(X, Y, 0.01, steps)[1] / sparse)
+    yield over("without sparsity the loss is that of the published iteration",
+               "relative difference of losses after equal steps", gaps, direction="less", threshold=0.01)  # fmt: skip
     yield over("an iteration takes less time than as published", "CPU seconds as published over ours, equal steps", times,
                threshold=1.0, needed=False)  # fmt: skip
-    yield over("coordinate descent gets as low sooner", f"CPU seconds of {steps} published steps over those to as low a loss",
-               fewer, threshold=1.0, needed=False)  # fmt: skip
+    yield over("coordinate descent gets as low sooner, without sparsity",
+               f"CPU seconds of {steps} published steps over those to as low a loss", sooner, threshold=1.0,
+               needed=False)  # fmt: skip
+
+
+def in_time(nmf: SemiNMF, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, float]:
+    begun = time.process_time()
+    return nmf.fit(X, coefficients=Y).loss_curve_, time.process_time() - begun
 
 
 # ---------------------------------------------------------------------- B. concepts of a language model
@@ -179,13 +185,14 @@ def detection(model, tokenizer, seeds: range, layers: tuple[int, ...], size: dic
                 found[name][s, i] = told.mean_area.value
                 if name == "SNMF":
                     positive.append(np.nanmean(told.log_ratio > 0))
-                if layer == STEERED_LAYER and s == 0:
-                    kept[name] = (unit, told)
-            if layer == STEERED_LAYER and s == 0:
-                kept["rows"], kept["words"] = one, words
+                if layer in STEERED and s == 0:
+                    kept[layer, name] = (unit, told)
+            if layer in STEERED and s == 0:
+                kept[layer, "rows"], kept["words"] = one, words
     for name, values in found.items():
         by_layer[name] = {str(layer): float(values[:, i].mean()) for i, layer in enumerate(layers)}
-    details = {"mean area by layer": by_layer, "tokens to fit on": len(one.X), "seeds": {n: v.tolist() for n, v in found.items()}}
+    each = {name: values.tolist() for name, values in found.items()}
+    details = {"mean area by layer": by_layer, "tokens to fit on": len(one.X), "seeds": each}
     ours = found["SNMF"].mean(axis=1)
     what = "area under the curve on other sentences, less that of"
     yield over("groups tell concepts better than without co-activation", f"{what} groups of shuffled neurons",
@@ -205,123 +212,121 @@ def perplexity(model, prompt: np.ndarray, texts: np.ndarray) -> float:
     return float(torch.exp(-logs.gather(2, torch.as_tensor(texts)[..., None]).mean()))
 
 
-def steering(model, tokenizer, kept: dict, concepts: int, written: int) -> Iterator[Claim]:
-    tap = Tap(model, {"hidden": (f"model.layers.{STEERED_LAYER}.mlp.down_proj", "in")})
+def directions(kept: dict, layer: int, concept: str, rng) -> dict[str, np.ndarray]:
+    rows, (groups, told) = kept[layer, "rows"], kept[layer, "SNMF"]
+    at, whose = told.concepts.index(concept), np.asarray(rows.labels)[rows.of]
+    group = groups[told.unit[at]]
+    return {
+        "SNMF": group,
+        "SAE": kept[layer, "SAE"][0][kept[layer, "SAE"][1].unit[at]],
+        "DiffMeans": rows.X[whose == concept].mean(axis=0) - rows.X[whose != concept].mean(axis=0),
+        "random": np.where(group != 0, rng.normal(size=len(group)), 0.0),
+    }
+
+
+def steering(model, tokenizer, kept: dict, layers: tuple[int, ...], concepts: int, written: int) -> Iterator[Claim]:
     prompts = [np.array(tokenizer(one)["input_ids"]) for one in PROMPTS]
-    rows, rng = kept["rows"], np.random.default_rng(4)
     first = {name: [tokenizer(f" {word}")["input_ids"][0] for word in told] for name, told in kept["words"].items()}
-    whose = np.asarray(rows.labels)[rows.of]
-    names = list(CONCEPTS)[:concepts]
-    lifts = {name: [] for name in ("SNMF", "SAE", "DiffMeans", "random")}
-    special, fluency = {name: [] for name in lifts}, {name: [] for name in lifts}
-    for concept in names:
-        at = kept["SNMF"][1].concepts.index(concept)
-        group = kept["SNMF"][0][kept["SNMF"][1].unit[at]]
-        vectors = {
-            "SNMF": group,
-            "SAE": kept["SAE"][0][kept["SAE"][1].unit[at]],
-            "DiffMeans": rows.X[whose == concept].mean(axis=0) - rows.X[whose != concept].mean(axis=0),
-            "random": np.where(group != 0, rng.normal(size=len(group)), 0.0),
-        }
-        others = [token for name, tokens in first.items() if name != concept for token in tokens]
-        for name, vector in vectors.items():
-            direction = SteeringDirection(tap, "hidden", vector)
-            alpha = direction.strength(prompts, KL, tol=0.05)
-            rise = direction.lift(prompts, [*first[concept], *others], alpha)
-            lifts[name].append(rise[: len(first[concept])].mean())
-            special[name].append(lifts[name][-1] - rise[len(first[concept]) :].mean())
-            if len(fluency[name]) < written:
-                text = direction.sample(prompts[0], alpha, n=4, tokens=16)
-                fluency[name].append(perplexity(model, prompts[0], text))
-    lifts, special = ({name: np.array(told) for name, told in one.items()} for one in (lifts, special))
-    details = {
-        "lift by concept": {name: told.tolist() for name, told in lifts.items()}, "concepts": names,
-        "perplexity under the network as it is": {name: float(np.mean(told)) for name, told in fluency.items() if told},
-    }  # fmt: skip
-    wins = (lifts["SNMF"] > lifts["random"]).astype(float)
+    names, rng, told = list(CONCEPTS)[:concepts], np.random.default_rng(4), {}
+    lift, own, texts = ({name: np.zeros((len(layers), len(names))) for name in METHODS} for _ in range(3))
+    for i, layer in enumerate(layers):
+        tap = Tap(model, {"hidden": (f"model.layers.{layer}.mlp.down_proj", "in")})
+        for j, concept in enumerate(names):
+            others = [token for name, tokens in first.items() if name != concept for token in tokens]
+            for name, vector in directions(kept, layer, concept, rng).items():
+                direction = SteeringDirection(tap, "hidden", vector)
+                alpha = direction.strength(prompts, KL, tol=0.05)
+                rise, n = direction.lift(prompts, [*first[concept], *others], alpha), len(first[concept])
+                lift[name][i, j], own[name][i, j] = rise[:n].mean(), rise[:n].mean() - rise[n:].mean()
+                if j < written:
+                    texts[name][i, j] = perplexity(model, prompts[0], direction.sample(prompts[0], alpha, n=4, tokens=16))
+    for name in METHODS:
+        told[name] = {"lift": lift[name].tolist(), "own less others": own[name].tolist(),
+                      "perplexity under the network as it is": float(texts[name][:, :written].mean())}  # fmt: skip
+    details = {"by layer and concept": told, "concepts": names, "layers": list(layers)}
+    wins = (lift["SNMF"] > lift["random"]).mean(axis=0)
     yield over("a group's direction raises words of its concept more than a random one of the same neurons",
-               "share of concepts, at equal divergence; interval over concepts", wins, threshold=0.6, decided_by="effect",
-               details=details)  # fmt: skip
-    for name in ("random", "SAE", "DiffMeans"):
-        yield over(f"steering beside {name}", f"lift of held-out words in nats less that of {name}; interval over concepts",
-                   lifts["SNMF"] - lifts[name], needed=False)  # fmt: skip
-    for name in ("random", "SAE", "DiffMeans"):
-        yield over(f"steering beside {name}, own words against those of other concepts",
-                   f"lift of own words less that of others', less the same of {name}; interval over concepts",
-                   special["SNMF"] - special[name], needed=False)  # fmt: skip
+               "share of concepts and layers, at equal divergence; interval over concepts", wins, threshold=0.6,
+               decided_by="effect", details=details)  # fmt: skip
+    for what, values in (("lift of held-out words in nats", lift), ("lift of own words less that of others'", own)):
+        for name in METHODS[1:]:
+            yield over(f"steering beside {name}", f"{what}, less that of {name}; interval over concepts",
+                       (values["SNMF"] - values[name]).mean(axis=0), needed=False)  # fmt: skip
 
 
 # ---------------------------------------------------------------------- D. a tree, and neurons in common
+def of_words(model, tokenizer, words: dict[str, list[str]], layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Activations at the tokens of words set alone in carriers, with the kind and the word of each."""
+    told = [(carrier.format(word), name, word) for name, those in words.items() for word in those for carrier in ALONE]
+    acts, labels = collected(model, tokenizer, [text for text, _, _ in told], (layer,))
+    kind, word = (np.array([one[i] for one in told])[labels[:, 1]] for i in (1, 2))
+    tokens = [tokenizer.decode([token]).strip() for token in labels[:, 0]]
+    there = np.array([len(token) > 1 and one.startswith(token) for token, one in zip(tokens, word, strict=True)])
+    return acts[layer][there], kind[there], word[there]
+
+
 def hierarchy(model, tokenizer, seeds: range, iterations: int) -> Iterator[Claim]:
     words = {"weekdays": WEEKDAYS, "months": CONCEPTS["months"].split(), "countries": CONCEPTS["countries"].split()}
-    told = [(carrier.format(word), name) for name, those in words.items() for word in those for carrier in ALONE]
-    acts, labels = collected(model, tokenizer, [text for text, _ in told], (STEERED_LAYER,))
-    names = np.array([name for _, name in told])[labels[:, 1]]
+    X, kind, _ = of_words(model, tokenizer, words, STEERED[-1])
     gains = []
     for seed in seeds:
-        base = SemiNMF(keep=0.01, solver="coordinate", max_iter=iterations, patience=50, random_state=seed)
-        tree = HierarchicalSemiNMF((40, 20, 10), base, fine_tune=iterations // 2).fit(acts[STEERED_LAYER])
-        means = np.stack([tree.weights_[0][names == name].mean(axis=0) for name in words])
-        group, merged = means.argmax(axis=0), tree.groups(2)
-        real = normalized_mutual_info_score(group, merged)
-        rng = np.random.default_rng([seed, 5])
+        settings = {"solver": "coordinate", "init": "k-means", "max_iter": iterations, "patience": 50, "random_state": seed}
+        tree = HierarchicalSemiNMF((40, 20, 10), SemiNMF(keep=0.01, **settings), fine_tune=iterations // 2).fit(X)
+        group = np.stack([tree.weights_[0][kind == name].mean(axis=0) for name in words]).argmax(axis=0)
+        merged, rng = tree.groups(2), np.random.default_rng([seed, 5])
         null = [normalized_mutual_info_score(rng.permutation(group), merged) for _ in range(200)]
-        gains.append(real - np.mean(null))
+        gains.append(normalized_mutual_info_score(group, merged) - np.mean(null))
     yield over("a tree merges features of one kind", "normalised mutual information less that of permuted kinds", gains)
 
 
 def weekdays(model, tokenizer, seeds: range, iterations: int) -> Iterator[Claim]:
-    told = [(carrier.format(day), day) for day in WEEKDAYS for carrier in ALONE]
-    acts, labels = collected(model, tokenizer, [text for text, _ in told], (STEERED_LAYER,))
-    days, X = np.array([day for _, day in told]), acts[STEERED_LAYER]
-    tap = Tap(model, {"hidden": (f"model.layers.{STEERED_LAYER}.mlp.down_proj", "in")})
-    prompts = [np.array(tokenizer(one)["input_ids"]) for one in PROMPTS]
+    layer = STEERED[-1]
+    X, _, days = of_words(model, tokenizer, {"weekdays": WEEKDAYS}, layer)
+    tap = Tap(model, {"hidden": (f"model.layers.{layer}.mlp.down_proj", "in")})
+    prompts = [np.array(tokenizer(one)["input_ids"]) for one in DAY_PROMPTS]
     tokens = [tokenizer(f" {day}")["input_ids"][0] for day in WEEKDAYS]
-    own, core_all, cores, table = [], [], [], []
+
+    def rises(vector: np.ndarray, neurons: np.ndarray) -> np.ndarray:
+        part = np.zeros_like(vector)
+        part[neurons] = vector[neurons]
+        direction = SteeringDirection(tap, "hidden", part)
+        return direction.lift(prompts, tokens, direction.strength(prompts, KL, tol=0.05))
+
+    own, least, table, cores = [], [], [], []
     for seed in seeds:
-        settings = {"solver": "coordinate", "max_iter": iterations, "patience": 50, "random_state": seed}
-        C = SemiNMF(30, 0.05, **settings).fit(X).components_
-        table_of = text_scores(X, C, labels[:, 1])[1]
-        areas = np.stack([areas_under_curve(table_of, days == day) for day in WEEKDAYS])
-        chosen = []
-        for row in areas:
-            chosen.append(int(next(k for k in np.argsort(-row) if k not in chosen)))
-        shared = core_and_exclusive(C, chosen)
-        rises = []
-        for i, k in enumerate(chosen):
-            only = np.zeros_like(C[k])
-            only[shared.exclusive[i]] = C[k][shared.exclusive[i]]
-            direction = SteeringDirection(tap, "hidden", only)
-            rises.append(direction.lift(prompts, tokens, direction.strength(prompts, KL, tol=0.05)))
-        rises = np.array(rises)
-        siblings = (rises.sum(axis=1) - np.diag(rises)) / (len(WEEKDAYS) - 1)
-        own.append(float((np.diag(rises) > siblings).mean()))
-        table.append(rises.tolist())
-        cores.append(len(shared.core))
-        if len(shared.core):
-            core = np.zeros(C.shape[1])
-            core[shared.core] = C[chosen][:, shared.core].mean(axis=0)
-            direction = SteeringDirection(tap, "hidden", core)
-            core_all.append(direction.lift(prompts, tokens, direction.strength(prompts, KL, tol=0.05)))
+        settings = {"solver": "coordinate", "init": "k-means", "max_iter": iterations, "patience": 50, "random_state": seed}
+        C = SemiNMF(14, 0.01, **settings).fit(X).components_
+        cosines = text_scores(X, C, np.arange(len(X)))[1]
+        areas = np.stack([areas_under_curve(cosines, days == day) for day in WEEKDAYS])
+        members = linear_sum_assignment(areas, maximize=True)[1]
+        shared = core_and_exclusive(C, members, share=3 / 7)
+        told = np.stack([rises(C[k], only) for k, only in zip(members, shared.exclusive, strict=True)])
+        siblings = (told.sum(axis=1) - np.diag(told)) / (len(WEEKDAYS) - 1)
+        own.append(float((np.diag(told) > siblings).mean()))
+        core = rises(C[members].mean(axis=0), shared.core)
+        least.append(float(core.min()))
+        table.append(told.tolist())
+        cores.append(core.tolist())
     yield over("a weekday's exclusive neurons raise it more than the other days", "share of weekdays", own, threshold=0.7,
-               decided_by="effect", needed=False, details={"rises": table, "core neurons": cores})  # fmt: skip
-    if len(core_all) > 1:
-        yield over("core neurons raise all weekdays", "least rise of the log-probability of a weekday, in nats",
-                   np.array(core_all).min(axis=1), needed=False, details={"rises": np.array(core_all).tolist()})  # fmt: skip
+               decided_by="effect", needed=False, details={"rises": table})  # fmt: skip
+    yield over("neurons that three weekdays or more share raise all of them",
+               "least rise of the log-probability of a weekday, in nats", least, needed=False,
+               details={"rises": cores})  # fmt: skip
 
 
 def measure(quick: bool, seed: int) -> Iterator[Claim]:
     warnings.simplefilter("error")
     torch.set_num_threads(1)
-    seeds, few = range(seed, seed + (2 if quick else 5)), 40 if quick else 150
+    seeds, few = range(seed, seed + (2 if quick else 5)), 30 if quick else 150
+    layers, steered = (STEERED[-1:], STEERED[-1:]) if quick else (LAYERS, STEERED)
     size = {"fit": 8 if quick else 14, "test": 4 if quick else 6, "k": 50 if quick else 100, "iterations": few}
     model, tokenizer = smollm2()
     kept: dict = {}
-    yield from detection(model, tokenizer, seeds, (STEERED_LAYER,) if quick else (2, 12, STEERED_LAYER), size, kept)
-    yield from steering(model, tokenizer, kept, 5 if quick else 20, 1 if quick else 6)
-    yield from planted(seeds, (1000, 400, 20) if quick else (4000, 1000, 50), 100 if quick else 400)
+    yield from detection(model, tokenizer, seeds, layers, size, kept)
+    yield from steering(model, tokenizer, kept, steered, 4 if quick else 20, 1 if quick else 6)
+    yield from planted(seeds, (1000, 400, 20) if quick else (4000, 1000, 50), 400)
     yield from hierarchy(model, tokenizer, seeds, few)
-    yield from weekdays(model, tokenizer, seeds, few)
+    yield from weekdays(model, tokenizer, seeds[:1] if quick else seeds, few)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Twenty concepts of twenty words each, and carrier sentences that say nothing of any of them."""
+"""Twenty concepts of twenty words each (twelve months), and carrier sentences that say nothing of any of them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import numpy as np
 
 CONCEPTS = {
     "animals": "dog cat horse cow sheep pig goat rabbit lion tiger bear wolf fox deer monkey elephant mouse camel donkey zebra",
-    "birds": "eagle crow sparrow owl pigeon duck goose swan hawk robin parrot falcon heron gull raven finch stork crane turkey dove",
+    "birds": "eagle crow sparrow owl pigeon duck goose swan hawk robin parrot falcon heron gull "
+    "raven finch stork crane turkey dove",
     "body parts": "arm leg knee elbow shoulder hand foot finger thumb ankle wrist neck chin nose ear eye mouth hip spine heel",
     "buildings": "house church castle tower palace temple barn hotel school museum library hospital factory theater "
     "stadium cottage mansion warehouse cathedral chapel",
-    "clothes": "shirt coat dress hat shoe sock glove scarf jacket skirt belt boot sweater trousers blouse vest tie cap robe apron",
+    "clothes": "shirt coat dress hat shoe sock glove scarf jacket skirt belt boot sweater trousers blouse "
+    "vest tie cap robe apron",
     "colours": "red blue green yellow purple orange pink brown black white gray violet gold silver crimson scarlet turquoise "
     "beige maroon indigo",
-    "countries": "France Germany Italy Spain Japan China India Brazil Canada Mexico Egypt Russia Sweden Norway Greece Turkey Poland "
-    "Kenya Chile Peru",
+    "countries": "France Germany Italy Spain Japan China India Brazil Canada Mexico Egypt Russia Sweden Norway Greece "
+    "Turkey Poland Kenya Chile Peru",
     "drinks": "water milk tea coffee beer wine juice whiskey vodka rum cider lemonade soda champagne brandy gin cocoa ale "
     "espresso punch",
     "emotions": "anger fear joy sadness grief pride shame guilt envy hope despair jealousy happiness rage sorrow delight "
@@ -41,7 +43,7 @@ CONCEPTS = {
     "weather": "rain snow wind storm fog hail thunder lightning frost sleet drizzle hurricane tornado blizzard mist "
     "breeze drought heat cloud sunshine",
 }  # fmt: skip
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 CARRIERS = (
     "In the end they talked about {}, {} and {} for a while.",
     "The list on the table said {}, {} and {}, nothing more.",
