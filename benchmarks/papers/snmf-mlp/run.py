@@ -54,7 +54,7 @@ PROMPTS = ("I think that", "This is all about", "She told me about the")
 LAYERS, STEERED, KL = (2, 12, 22), (12, 22), 0.25
 DAY_PROMPTS = ("The meeting will be on", "We will see you again next", "The shop is closed every")
 METHODS = ("SNMF", "SAE", "DiffMeans", "random")
-RIVALS = ("shuffled", "PCA", "k-means", "neurons", "SAE", "SAE codes")
+RIVALS = ("shuffled", "PCA", "SNMF from k-means", "k-means", "neurons", "SAE", "SAE codes")
 
 
 def over(name: str, measure: str, values, **settings) -> Claim:
@@ -145,7 +145,7 @@ def collected(model, tokenizer, texts: list[str], layers: tuple[int, ...]) -> tu
 def units(rows: Rows, k: int, iterations: int, seed: int) -> dict[str, object]:
     """Directions by method, all learned from the same rows; the sparse autoencoder itself, for its codes."""
     X, rng = rows.X, np.random.default_rng([seed, 3])
-    settings = {"solver": "coordinate", "init": "random", "max_iter": iterations, "patience": 50, "random_state": seed}
+    settings = {"solver": "coordinate", "max_iter": iterations, "patience": 50, "random_state": seed}
     shuffled = np.stack([rng.permutation(column) for column in X.T], axis=1)
     axes = PCA(k // 2, random_state=seed).fit(X).components_
     sae = SparseAutoencoder(k, TopK(8), epochs=iterations // 5, batch_size=256, learning_rate=3e-3, random_state=seed).fit(X)
@@ -153,6 +153,7 @@ def units(rows: Rows, k: int, iterations: int, seed: int) -> dict[str, object]:
         "SNMF": SemiNMF(k, 0.01, **settings).fit(X).components_,
         "shuffled": SemiNMF(k, 0.01, **settings).fit(shuffled).components_,
         "PCA": np.concatenate([axes, -axes]),
+        "SNMF from k-means": SemiNMF(k, 0.01, init="k-means", **settings).fit(X).components_,
         "k-means": KMeans(k, n_init=1, random_state=seed).fit(X).cluster_centers_,
         "neurons": np.concatenate([np.eye(X.shape[1]), -np.eye(X.shape[1])]),
         "SAE": sae.atoms_,
