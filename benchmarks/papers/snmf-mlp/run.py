@@ -318,13 +318,13 @@ def weekdays(model, tokenizer, seeds: range, iterations: int) -> Iterator[Claim]
 def measure(quick: bool, seed: int) -> Iterator[Claim]:
     warnings.simplefilter("error")
     torch.set_num_threads(1)
-    seeds, few = range(seed, seed + (2 if quick else 5)), 30 if quick else 150
+    seeds, few = range(seed, seed + (2 if quick else 5)), 30 if quick else 100
     layers, steered = (STEERED[-1:], STEERED[-1:]) if quick else (LAYERS, STEERED)
     size = {"fit": 8 if quick else 14, "test": 4 if quick else 6, "k": 50 if quick else 100, "iterations": few}
     model, tokenizer = smollm2()
     kept: dict = {}
     yield from detection(model, tokenizer, seeds, layers, size, kept)
-    yield from steering(model, tokenizer, kept, steered, 4 if quick else 20, 1 if quick else 6)
+    yield from steering(model, tokenizer, kept, steered, 4 if quick else 20, 1 if quick else 4)
     yield from planted(seeds, (1000, 400, 20) if quick else (4000, 1000, 50), 400)
     yield from hierarchy(model, tokenizer, seeds, few)
     yield from weekdays(model, tokenizer, seeds[:1] if quick else seeds, few)
