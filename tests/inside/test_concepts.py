@@ -78,6 +78,8 @@ def test_neurons_in_common_by_hand():
     assert found.core.tolist() == [0, 4]
     assert [one.tolist() for one in found.exclusive] == [[1], [2], [3]]
     assert core_and_exclusive(C, [0, 2]).exclusive[1].tolist() == [3]
+    D = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 1.0]])
+    assert [core_and_exclusive(D, [0, 1, 2], share=one).core.tolist() for one in (1.0, 0.6, 0.1)] == [[0], [0, 1, 2], [0, 1, 2]]
 
 
 def test_what_does_not_fit_together_is_refused():
@@ -92,6 +94,8 @@ def test_what_does_not_fit_together_is_refused():
         detect_concepts(scores, labels, scores[:4], labels[:4])
     with pytest.raises(InvalidData, match="scores of the same units"):
         detect_concepts(scores, labels, scores[:, :3], labels)
+    with pytest.raises(InvalidData, match="share= above 0"):
+        core_and_exclusive(np.eye(3), [0, 1], share=0.0)
     for members in ([0], [0, 0], [0, 9]):
         with pytest.raises(InvalidData, match="two or more different members"):
             core_and_exclusive(np.eye(3), members)

@@ -105,6 +105,9 @@ def test_the_fit_ends_by_itself_or_says_that_it_did_not():
     short = SemiNMF(5, 0.02, max_iter=3).fit(X)
     assert long.converged_
     assert long.n_iter_ == len(long.loss_curve_) < 4000
+    record = np.minimum.accumulate(long.loss_curve_)
+    assert record[-20:].min() >= record[-21] * (1 - 1e-6)  # the last twenty were no better
+    assert long.n_iter_ > 30  # better ones began the count anew
     assert not short.converged_
     assert short.n_iter_ == 3
 
@@ -222,10 +225,11 @@ def test_groups_follow_the_largest_weights(tree):
 
 def test_fine_tuning_lowers_the_error_and_keeps_signs_and_zeros(tree):
     X = families(0)
-    tuned = HierarchicalSemiNMF(tree.ranks, tree.base, fine_tune=60, learning_rate=1e-2).fit(X)
+    tuned = HierarchicalSemiNMF(tree.ranks, tree.base, fine_tune=80, learning_rate=3e-2).fit(X)
     before, after = (((X - one.reconstruct()) ** 2).sum() for one in (tree, tuned))
     assert after < before
     assert tuned.loss_curve_[0] == pytest.approx(before / (X**2).sum(), rel=1e-3)
+    assert tuned.loss_curve_[-1] == pytest.approx(after / (X**2).sum(), rel=1e-3)
     assert all((one >= 0).all() for one in tuned.weights_)
     assert (tuned.components_[-1][tree.components_[-1] == 0] == 0).all()
 

@@ -178,7 +178,7 @@ class SharedNeurons:
     Attributes
     ----------
     core : ndarray of int
-        In all of them.
+        In all of them, or in as many as asked for.
     exclusive : tuple of ndarray of int
         In one alone, for each.
     """
@@ -187,14 +187,16 @@ class SharedNeurons:
     exclusive: tuple[NDArray[np.int64], ...]
 
 
-def core_and_exclusive(components: ArrayLike, members: Sequence[int]) -> SharedNeurons:
-    """Neurons that all components of a group share, and those that each has alone in the group.
+def core_and_exclusive(components: ArrayLike, members: Sequence[int], *, share: float = 1.0) -> SharedNeurons:
+    """Neurons that the components of a group share, and those that each has alone in the group.
 
     Parameters
     ----------
     components : array-like of shape (components, width)
     members : sequence of int
         Numbers of the components of the group.
+    share : float, default=1.0
+        Of the members that must have a neuron of the core, all of them unless told otherwise; two in any case.
 
     Raises
     ------
@@ -204,9 +206,12 @@ def core_and_exclusive(components: ArrayLike, members: Sequence[int]) -> SharedN
     table, group = finite_rows(components), [int(one) for one in members]
     if len(set(group)) < 2 or len(set(group)) < len(group) or min(group) < 0 or max(group) >= len(table):
         raise InvalidData(f"expected two or more different members below {len(table)}, got {group}")
+    if not isinstance(share, int | float) or not 0 < share <= 1:
+        raise InvalidData(f"expected share= above 0 and at most 1, got {share!r}")
     used = table[group] != 0
-    alone = used.sum(axis=0) == 1
-    return SharedNeurons(np.flatnonzero(used.all(axis=0)), tuple(np.flatnonzero(one & alone) for one in used))
+    times, least = used.sum(axis=0), max(2.0, share * len(group) - 1e-9)
+    alone = times == 1
+    return SharedNeurons(np.flatnonzero(times >= least), tuple(np.flatnonzero(one & alone) for one in used))
 
 
 def _both(scores: ArrayLike, has: ArrayLike) -> tuple[_FLOATS, NDArray[np.bool_]]:
