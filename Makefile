@@ -33,7 +33,9 @@ lint: $(VENV)/.dev  ## style, types, import rules, generated files
 	$(BIN)/python -m locum.catalogue README.md --results benchmarks/papers --check
 
 fast: $(VENV)/.dev  ## the test suite
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal tests
+	# Code blocks of a document go on from one another, so a document stays on one worker.
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile README.md docs
 
 docs: $(VENV)/.dev  ## the site, examples run, in docs/_build/html
 	$(PIP) -e '.[docs]'

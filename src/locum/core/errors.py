@@ -139,7 +139,7 @@ def require_one_of(known: Collection[str], **given: Any) -> None:
     """
     for name, value in given.items():
         if value not in known:
-            raise InvalidData(f"expected {name}= to be one of {', '.join(known)}, got {value!r}")
+            raise InvalidData(f"expected {name}= to be one of {', '.join(map(str, known))}, got {value!r}")
 
 
 def require_positive(**given: Any) -> None:
