@@ -60,12 +60,14 @@ def saved(library, booster, folder, name="m"):
 @contextmanager
 def forked_worker():
     """A pool of one forked worker, which is not waited for where it hangs."""
+    others = multiprocessing.active_children()  # such as those that joblib keeps
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
         try:
             yield pool
         finally:
             for worker in multiprocessing.active_children():
-                worker.kill()
+                if worker not in others:
+                    worker.kill()
 
 
 # ------------------------------------------------------------------ the library's own predictions

@@ -244,12 +244,14 @@ def test_a_module_that_was_trained_on_is_refused():
 @contextmanager
 def forked_worker():
     """A pool of one forked worker, which is not waited for where it hangs."""
+    others = multiprocessing.active_children()  # such as those that joblib keeps
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
         try:
             yield pool
         finally:
             for worker in multiprocessing.active_children():
-                worker.kill()
+                if worker not in others:
+                    worker.kill()
 
 
 # ------------------------------------------------------------------ identity, pools
