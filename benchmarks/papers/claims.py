@@ -87,6 +87,23 @@ def over_seeds(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
 
 
+def over(name: str, measure: str, values: Sequence[float], **settings: Any) -> Claim:
+    """A claim on the mean of one value a seed, with Student's interval."""
+    return Claim(name, measure, *over_seeds(values), len(values), **settings)
+
+
+def median_of(
+    name: str, measure: str, values: Sequence[float], *, direction: str = "greater", **settings: Any
+) -> Claim:
+    """A claim on the median of one value a seed, with the range."""
+    v = np.asarray(values, dtype=float)
+    level = 1 - 2.0 ** (1 - len(v)) if len(v) > 1 else 0.5
+    return Claim(
+        name, f"{measure}, median and range", float(np.median(v)), float(v.min()), float(v.max()), len(v),
+        direction=direction, decided_by="effect", level=level, **settings,
+    )  # fmt: skip
+
+
 def main(file: str, doc: str | None, measure: Callable[[bool, int], Iterable[Claim]]) -> int:
     """Measure, write, print; 0 where the system holds and 1 where it does not."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -55,19 +53,6 @@ def saved(library, booster, folder, name="m"):
     path = folder / f"{name}{'.json' if library.__name__ == 'xgboost' else '.txt'}"
     booster.save_model(path)
     return path
-
-
-@contextmanager
-def forked_worker():
-    """A pool of one forked worker, which is not waited for where it hangs."""
-    others = multiprocessing.active_children()  # such as those that joblib keeps
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
-        try:
-            yield pool
-        finally:
-            for worker in multiprocessing.active_children():
-                if worker not in others:
-                    worker.kill()
 
 
 # ------------------------------------------------------------------ the library's own predictions
@@ -270,21 +255,21 @@ def test_a_booster_is_kept_as_it_is_now(library):
 
 
 @pytest.mark.parametrize(("start", "kept"), [("fork", "file"), ("fork", "memory"), ("threads", "file")])
-def test_pools_answer_too(library, tmp_path, start, kept):
+def test_pools_answer_too(library, tmp_path, one_worker, start, kept):
     rows = np.tile(CANCER[0], (4, 1)) + np.arange(4 * len(CANCER[0]))[:, None] * 1e-9
     booster = binary(library)
     model = saved(library, booster, tmp_path) if kept == "file" else booster
     with threadpool_limits(2, user_api="openmp"):  # with these, a forked worker would wait for threads that it lacks
         expected = from_boosting(model).query(rows)
-        with ThreadPoolExecutor(2) if start == "threads" else forked_worker() as pool:
+        with ThreadPoolExecutor(2) if start == "threads" else one_worker(start) as pool:
             target = from_boosting(model, executor=pool, batch_size=1200, timeout=30)
             np.testing.assert_array_equal(target.query(rows), expected)
     np.testing.assert_allclose(expected[:, 1], own(library, booster, rows), rtol=1e-6)
 
 
-def test_a_worker_does_not_answer_with_another_model(library, tmp_path):
+def test_a_worker_does_not_answer_with_another_model(library, tmp_path, one_worker):
     path = saved(library, binary(library), tmp_path)
-    with forked_worker() as pool:
+    with one_worker("fork") as pool:
         target = from_boosting(path, executor=pool)
         saved(library, binary(library, rounds=9), tmp_path)
         with pytest.raises(TargetError, match="is another one than when the target was made"):

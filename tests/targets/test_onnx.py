@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -180,19 +178,6 @@ def test_it_behaves_as_a_target_must(tmp_path):
     check_target(partial(from_onnx, path), rows, refused=[rows[:, :1], np.array([["x", "y"]])])
 
 
-@contextmanager
-def workers(start):
-    """A pool of one worker, which is not waited for where it hangs."""
-    others = multiprocessing.active_children()  # such as those that joblib keeps
-    with ProcessPoolExecutor(1, multiprocessing.get_context(start)) as pool:
-        try:
-            yield pool
-        finally:
-            for worker in multiprocessing.active_children():
-                if worker not in others:
-                    worker.kill()
-
-
 # ------------------------------------------------------------------ identity and pools
 def test_the_ledger_knows_the_file_by_its_content(tmp_path):
     path, ledger = linear(tmp_path / "m.onnx"), tmp_path / "answers.ledger"
@@ -227,12 +212,12 @@ def test_tensors_beside_the_file_count(tmp_path):
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "threads"])
-def test_pools_open_the_file_themselves(tmp_path, start):
+def test_pools_open_the_file_themselves(tmp_path, one_worker, start):
     path = linear(tmp_path / "m.onnx", weights=np.ones(50))
     rows = np.random.default_rng(0).normal(size=(400, 50))
     for i in range(4):  # the sessions here have threads, which a forked worker lacks
         from_onnx(linear(tmp_path / f"{i}.onnx", weights=np.ones(50))).query(rows)
-    with ThreadPoolExecutor(2) if start == "threads" else workers(start) as pool:
+    with ThreadPoolExecutor(2) if start == "threads" else one_worker(start) as pool:
         target = from_onnx(path, executor=pool, batch_size=100, timeout=60)
         np.testing.assert_allclose(target.query(rows), rows.sum(axis=1), rtol=1e-4, atol=1e-4)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -241,19 +239,6 @@ def test_a_module_that_was_trained_on_is_refused():
     from_torch(model).query([[1.0, 3.0]])
 
 
-@contextmanager
-def forked_worker():
-    """A pool of one forked worker, which is not waited for where it hangs."""
-    others = multiprocessing.active_children()  # such as those that joblib keeps
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
-        try:
-            yield pool
-        finally:
-            for worker in multiprocessing.active_children():
-                if worker not in others:
-                    worker.kill()
-
-
 # ------------------------------------------------------------------ identity, pools
 def test_the_ledger_knows_the_module_by_its_content(tmp_path):
     path = tmp_path / "answers.ledger"
@@ -291,13 +276,13 @@ def test_settings_of_a_module_count(tmp_path):
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_a_process_pool_answers_too():
+def test_a_process_pool_answers_too(one_worker):
     model = nn.Sequential(nn.Linear(30, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU(), nn.Linear(500, 1)).double()
     threads = torch.get_num_threads()
     torch.set_num_threads(2)  # with these, a forked worker would wait for threads that it lacks
     try:
         expected = own(model)[:, 0]
-        with forked_worker() as pool:
+        with one_worker("fork") as pool:
             target = from_torch(model, dtype="float64", executor=pool, batch_size=300, timeout=30)
             np.testing.assert_allclose(target.query(X), expected, rtol=1e-10, atol=1e-12)
     finally:

@@ -13,13 +13,14 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main, over_seeds
+from claims import Claim, main, median_of, over
 from sklearn.exceptions import ConvergenceWarning
 
 from locum.emulate import (
@@ -71,15 +72,11 @@ def told(model: DynamicsReconstructor, test, other, **settings) -> dict:
     return found | {"alpha": float(model.alpha_history_[-1]), "grad norm": float(model.grad_norm_history_.max())}
 
 
-def level(name: str, measure: str, values, *, direction="less", **settings) -> Claim:
-    """A claim on the median over seeds, with the range."""
-    v = np.asarray(values, dtype=float)
-    return Claim(name, f"{measure}, median and range", float(np.median(v)), float(v.min()), float(v.max()), len(v),
-                 direction=direction, decided_by="effect", level=1 - 2.0 ** (1 - len(v)), **settings)  # fmt: skip
+level = partial(median_of, direction="less")
 
 
 def gain(name: str, measure: str, values, **settings) -> Claim:
-    return Claim(name, f"{measure}, mean", *over_seeds(values), len(values), **settings)
+    return over(name, f"{measure}, mean", values, **settings)
 
 
 # ---------------------------------------------------------------------- Lorenz-63

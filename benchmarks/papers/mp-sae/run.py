@@ -10,9 +10,6 @@ said.
 
 from __future__ import annotations
 
-import gzip
-import os
-import re
 import sys
 import tempfile
 import time
@@ -24,7 +21,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main, over_seeds
+from claims import Claim, main, over
+from wikitext import articles
 
 from locum.inside import (
     ActivationStore,
@@ -50,10 +48,6 @@ from locum.problems import ConceptTree
 LAYER = 10
 SITES = {"residual": f"model.layers.{LAYER}", "MLP output": f"model.layers.{LAYER}.mlp"}
 L0 = 1.36  # active concepts of the tree
-
-
-def over(name: str, measure: str, values, **settings) -> Claim:
-    return Claim(name, measure, *over_seeds(values), len(values), **settings)
 
 
 # ---------------------------------------------------------------------- A. planted hierarchies
@@ -157,19 +151,6 @@ def digits(seeds: range, epochs: int) -> Iterator[Claim]:
 
 
 # ---------------------------------------------------------------------- C. a language model
-def articles() -> list[str]:
-    folder = Path(os.environ.get("LOCUM_DATA", "data")) / "text"
-    found = []
-    for part in ("valid", "test"):
-        path = folder / f"wikitext2_{part}.txt.gz"
-        if not path.exists():
-            raise SystemExit(f"there is no {path}: set LOCUM_DATA to a folder with text/ from WikiText-2 (CC BY-SA 3.0)")
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            pieces = re.split(r"\n(?= = [^=].*[^=] = \n)", file.read())
-        found += [re.sub(r" @([-,.])@ ", r"\1", piece).strip() for piece in pieces if len(piece) > 500]
-    return found
-
-
 def language_methods(p: int, k: int, settings: dict) -> dict:
     return {
         "matching pursuit": MatchingPursuitSAE(p, k, **settings),

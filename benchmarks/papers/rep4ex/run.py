@@ -25,7 +25,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPRegressor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main
+from claims import Claim, main, median_of
 
 from locum.infer.rep4ex import (
     ControlFunction,
@@ -150,16 +150,6 @@ def rivals(w: World, seed: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def over(name: str, measure: str, values, *, direction: str = "greater", **settings) -> Claim:
-    """A claim on the median over seeds, with the range."""
-    v = np.asarray(values, dtype=float)
-    level = 1 - 2.0 ** (1 - len(v)) if len(v) > 1 else 0.5
-    return Claim(
-        name, f"{measure}, median and range", float(np.median(v)), float(v.min()), float(v.max()), len(v),
-        direction=direction, decided_by="effect", level=level, **settings,
-    )  # fmt: skip
-
-
 # ---------------------------------------------------------------------- the made world
 def made_world(seeds: range, n: int, epochs: int) -> Iterator[Claim]:
     rows, audits = [], []
@@ -173,20 +163,21 @@ def made_world(seeds: range, n: int, epochs: int) -> Iterator[Claim]:
         audits.append(audited(w, model))
     auto, plain = ([row[name]["rmse"] for row in rows] for name in ("auto", "lam 0"))
     network_on_a, oracle, sd = (np.array([row[k] for row in rows]) for k in ("network on A", "true Z", "sd of the truth"))
-    yield over("the hidden cause is found up to an affine map", "R² of the true Z on the code, strength 2",
-               [row["auto"]["r2"] for row in rows], threshold=0.97, details={"seeds": rows})  # fmt: skip
-    yield over("outcomes outside the support: better than a plain autoencoder", "RMSE over that of the plain autoencoder",
-               np.divide(auto, plain), direction="less", threshold=0.65)  # fmt: skip
-    yield over("outcomes outside the support: better than a network on A", "RMSE over that of the network",
-               auto / network_on_a, direction="less", threshold=0.65)  # fmt: skip
-    yield over("outcomes outside the support: near what the true Z gives", "RMSE less that with the true Z, in sd of the truth",
-               (auto - oracle) / sd, direction="less", threshold=0.25)  # fmt: skip
+    yield median_of("the hidden cause is found up to an affine map", "R² of the true Z on the code, strength 2",
+                    [row["auto"]["r2"] for row in rows], threshold=0.97, details={"seeds": rows})  # fmt: skip
+    yield median_of("outcomes outside the support: better than a plain autoencoder", "RMSE over that of the plain autoencoder",
+                    np.divide(auto, plain), direction="less", threshold=0.65)  # fmt: skip
+    yield median_of("outcomes outside the support: better than a network on A", "RMSE over that of the network",
+                    auto / network_on_a, direction="less", threshold=0.65)  # fmt: skip
+    yield median_of("outcomes outside the support: near what the true Z gives",
+                    "RMSE less that with the true Z, in sd of the truth", (auto - oracle) / sd,
+                    direction="less", threshold=0.25)  # fmt: skip
     reached = [row["auto"]["r2"] >= 0.9 * max(row[f"lam {lam:g}"]["r2"] for lam in GRID) for row in rows]
     share = float(np.mean(reached))
     yield Claim("λ is chosen blind", "share of seeds with at least 0.9 of the best R²", share, share, share, len(rows),
                 threshold=0.799, details={"chosen": [row["auto"]["lam"] for row in rows]})  # fmt: skip
-    yield over("the audit flags where errors are", "RMSE of flagged actions over that of the others",
-               [one["ratio"] for one in audits], threshold=1.0, details={"seeds": audits})  # fmt: skip
+    yield median_of("the audit flags where errors are", "RMSE of flagged actions over that of the others",
+                    [one["ratio"] for one in audits], threshold=1.0, details={"seeds": audits})  # fmt: skip
     yield from strengths(rows, seeds[:3], n, epochs)
 
 
@@ -228,10 +219,10 @@ def strengths(rows: list[dict], seeds: range, n: int, epochs: int) -> Iterator[C
         }
         for s in STRENGTHS
     }  # fmt: skip
-    yield over("the gain comes with the strength of the intervention", "gain in R² at strength 4 less that at 0.25",
-               gain[4.0] - gain[0.25], details=details)  # fmt: skip
-    yield over("weak interventions: is there a gain at strength 0.25?", "gain in R² over the plain autoencoder", gain[0.25],
-               needed=False)  # fmt: skip
+    yield median_of("the gain comes with the strength of the intervention", "gain in R² at strength 4 less that at 0.25",
+                    gain[4.0] - gain[0.25], details=details)  # fmt: skip
+    yield median_of("weak interventions: is there a gain at strength 0.25?", "gain in R² over the plain autoencoder",
+                    gain[0.25], needed=False)  # fmt: skip
 
 
 # ---------------------------------------------------------------------- the second stage alone
@@ -245,9 +236,10 @@ def known_code(seeds: range, n: int) -> Iterator[Claim]:
         on_z, residual = net(w.Z, w.Y, seed), w.Z - LinearRegression().fit(w.A, w.Z).predict(w.A)
         centres = LinearRegression().fit(w.A, w.Z).predict(w.asked)
         naive.append(rmse(np.array([on_z.predict(c + residual[:2000]).mean() for c in centres]), w.truth) / w.truth.std())
-    yield over("an affine map of Z is enough", "RMSE in sd of the truth, a random map, strength 1", errors, direction="less",
-               threshold=0.15)  # fmt: skip
-    yield over("a regression on Z alone is biased", "RMSE in sd of the truth, network on the true Z", naive, threshold=0.15)
+    yield median_of("an affine map of Z is enough", "RMSE in sd of the truth, a random map, strength 1", errors,
+                    direction="less", threshold=0.15)  # fmt: skip
+    yield median_of("a regression on Z alone is biased", "RMSE in sd of the truth, network on the true Z", naive,
+                    threshold=0.15)  # fmt: skip
 
 
 # ---------------------------------------------------------------------- pixels
@@ -261,10 +253,10 @@ def pixels(seeds: range, n: int, epochs: int) -> Iterator[Claim]:
         }
         rows.append({"seed": seed, **rivals(w, seed), **each})
     r2, error = (np.array([[row[name][k] for name in ("lam 0", "auto")] for row in rows]) for k in ("r2", "rmse"))
-    yield over("camera pan: the motion is found better than by a plain autoencoder", "gain in R²", r2[:, 1] - r2[:, 0],
-               details={"seeds": rows})  # fmt: skip
-    yield over("camera pan: outcomes are predicted better than by a plain autoencoder", "RMSE over that of the plain one",
-               error[:, 1] / error[:, 0], direction="less", threshold=1.0)  # fmt: skip
+    yield median_of("camera pan: the motion is found better than by a plain autoencoder", "gain in R²", r2[:, 1] - r2[:, 0],
+                    details={"seeds": rows})  # fmt: skip
+    yield median_of("camera pan: outcomes are predicted better than by a plain autoencoder", "RMSE over that of the plain one",
+                    error[:, 1] / error[:, 0], direction="less", threshold=1.0)  # fmt: skip
 
 
 def shifted_digits(seeds: range, n: int, epochs: int) -> Iterator[Claim]:
@@ -274,11 +266,11 @@ def shifted_digits(seeds: range, n: int, epochs: int) -> Iterator[Claim]:
         spec = ConvolutionalAutoencoder((8, 16))
         each = {name: told(w, fitted(w, lam, epochs, seed, spec)) for name, lam in (("lam 0", 0.0), ("lam 1", 1.0))}
         rows.append({"seed": seed, **rivals(w, seed), **each})
-    yield over("digits: is the shift found, though X also depends on the digit?", "R² of the true shift on the code",
-               [row["lam 1"]["r2"] for row in rows], threshold=0.9, needed=False, details={"seeds": rows})  # fmt: skip
-    yield over("digits: is the prediction better than a network on A?", "RMSE over that of the network",
-               [row["lam 1"]["rmse"] / row["network on A"] for row in rows], direction="less", threshold=1.0,
-               needed=False)  # fmt: skip
+    yield median_of("digits: is the shift found, though X also depends on the digit?", "R² of the true shift on the code",
+                    [row["lam 1"]["r2"] for row in rows], threshold=0.9, needed=False, details={"seeds": rows})  # fmt: skip
+    yield median_of("digits: is the prediction better than a network on A?", "RMSE over that of the network",
+                    [row["lam 1"]["rmse"] / row["network on A"] for row in rows], direction="less", threshold=1.0,
+                    needed=False)  # fmt: skip
 
 
 def measure(quick: bool, seed: int) -> Iterator[Claim]:

@@ -28,7 +28,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import normalized_mutual_info_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main, over_seeds
+from claims import Claim, main, over, over_seeds
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from words import ALONE, CONCEPTS, WEEKDAYS, sentences
@@ -55,10 +55,6 @@ LAYERS, STEERED, KL = (2, 12, 22), (12, 22), 0.25
 DAY_PROMPTS = ("The meeting will be on", "We will see you again next", "The shop is closed every")
 METHODS = ("SNMF", "SAE", "DiffMeans", "random")
 RIVALS = ("shuffled", "PCA", "SNMF from k-means", "k-means", "neurons", "SAE", "SAE codes")
-
-
-def over(name: str, measure: str, values, **settings) -> Claim:
-    return Claim(name, measure, *over_seeds(values), len(values), **settings)
 
 
 # ---------------------------------------------------------------------- A. planted groups

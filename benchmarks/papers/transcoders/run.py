@@ -10,9 +10,6 @@ are left out of fit, score and splice. Intervals are Student's over seeds, and o
 from __future__ import annotations
 
 import copy
-import gzip
-import os
-import re
 import sys
 import tempfile
 import warnings
@@ -25,7 +22,8 @@ from scipy import stats
 from transformers import GPT2Config, GPT2LMHeadModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main, over_seeds
+from claims import Claim, main, over
+from wikitext import articles
 
 from locum.inside import (
     ActivationStore,
@@ -49,10 +47,6 @@ RECOVERED = "recovered of mean ablation"
 KS = (1, 2, 4, 8, 16, 32, 64)
 
 
-def over(name: str, measure: str, values, **settings) -> Claim:
-    return Claim(name, measure, *over_seeds(values), len(values), **settings)
-
-
 def resampled(statistic, groups: np.ndarray, seed: int, draws: int = 2000) -> tuple[float, float]:
     """Percentile interval of a statistic of rows, with whole groups drawn again."""
     rng, members = np.random.default_rng([seed, 1]), [np.flatnonzero(groups == one) for one in np.unique(groups)]
@@ -60,19 +54,6 @@ def resampled(statistic, groups: np.ndarray, seed: int, draws: int = 2000) -> tu
         found = [statistic(np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]))
                  for _ in range(draws)]  # fmt: skip
     return tuple(float(one) for one in np.nanpercentile(found, [2.5, 97.5]))
-
-
-def articles() -> list[str]:
-    folder = Path(os.environ.get("LOCUM_DATA", "data")) / "text"
-    found = []
-    for part in ("valid", "test"):
-        path = folder / f"wikitext2_{part}.txt.gz"
-        if not path.exists():
-            raise SystemExit(f"there is no {path}: set LOCUM_DATA to a folder with text/ from WikiText-2 (CC BY-SA 3.0)")
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            pieces = re.split(r"\n(?= = [^=].*[^=] = \n)", file.read())
-        found += [re.sub(r" @([-,.])@ ", r"\1", piece).strip() for piece in pieces if len(piece) > 500]
-    return found
 
 
 # ---------------------------------------------------------------------- A. splices

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from locum.cli._io import Json, Seed, Yes, console, emit, working
+from locum.cli._io import Json, Seed, Yes, consent, console, emit, working
 from locum.core.errors import InvalidData, require_one_of
 
 __all__ = ["inside"]
@@ -162,11 +161,8 @@ def _agree(cost: str, seconds: float, *, yes: bool, quiet: bool) -> None:
     """Say what a collection takes, and wait for consent where that is long."""
     if not quiet:
         console().print(f"This takes {cost}.", highlight=False, markup=False)
-    if yes or seconds <= _LONG:
-        return
-    if not sys.stdin.isatty():
-        raise InvalidData(f"this takes {cost}; say --yes to agree, or keep fewer --rows")
-    typer.confirm("Go on?", abort=True, err=True)
+    if not yes and seconds > _LONG:
+        consent(f"this takes {cost}", "keep fewer --rows")
 
 
 def _dictionary(encoder: str, latents: int, k: int, settings: dict[str, Any]) -> Any:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer", "Ask", "Budget", "Categorical", "Data", "Drop", "Figure", "How", "Json", "LedgerPath", "Method", "Model", "Money",
-    "Pickle", "Seed", "Trust", "Yes", "confirm", "console", "drawn", "emit", "opened", "whole", "working",
+    "Pickle", "Seed", "Trust", "Yes", "confirm", "consent", "console", "drawn", "emit", "opened", "whole", "working",
 ]  # fmt: skip
 
 Data = Annotated[Path, typer.Argument(help="Rows: a CSV file with a header. No labels are needed.", show_default=False)]
@@ -146,9 +146,14 @@ def confirm(target: Target, rows: int, sample: Any, purpose: str, *, yes: bool, 
         console().print(f"Asking {target.name}: about {price}.", highlight=False, markup=False)
     if yes or (price.money <= _FREE_MONEY and not price.seconds > _FREE_SECONDS):
         return
+    consent(f"this will cost about {price}", "give a smaller --budget")
+
+
+def consent(what: str, otherwise: str) -> None:
+    """Wait for consent; where nobody is there to give it, say what to do instead."""
     if not sys.stdin.isatty():
-        raise InvalidData(f"this will cost about {price}; say --yes to agree, or give a smaller --budget")
-    typer.confirm(f"This will cost about {price}. Go on?", abort=True, err=True)
+        raise InvalidData(f"{what}; say --yes to agree, or {otherwise}")
+    typer.confirm(f"{what[0].upper()}{what[1:]}. Go on?", abort=True, err=True)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from locum.core.errors import InvalidData, OutsideRegion, require_one_of, requir
 from locum.core.fidelity import Fidelity
 from locum.core.measures.values import IntervalCoverage
 from locum.core.region import Region
-from locum.emulate.stepper import Forecasts
+from locum.emulate.stepper import Forecasts, history_of
 from locum.emulate.trajectories import Trajectories
 
 Array = NDArray[np.floating[Any]]
@@ -85,7 +85,7 @@ class WindowForecaster(Forecasts):
         require_whole(1, n_steps=n_steps)
         if n_steps > self.horizon:
             raise InvalidData(f"expected at most horizon={self.horizon} steps, got {n_steps}: fit with a longer horizon")
-        past = last_rows(self, history, self.rows_)[None]
+        past = history_of(self, history, self.rows_)[None, -self.rows_ :]
         if not self.region_.inside(self._recent(past))[0]:
             message = "the history lies outside what the forecaster has learned from; look at region_.reasons"
             warnings.warn(message, OutsideRegion, stacklevel=2)
@@ -194,17 +194,6 @@ def _upper_quantile(errors: Array, weights: Array, level: float) -> Array:
     total = np.cumsum(weights[order], axis=0)
     at = np.argmax(total >= level - 1e-12, axis=0)
     return np.take_along_axis(flat, np.take_along_axis(order, at[None], axis=0), axis=0)[0].reshape(errors.shape[1:])
-
-
-def last_rows(model: Any, history: ArrayLike, rows: int) -> Array:
-    """The last rows of a history."""
-    check_is_fitted(model, "n_features_in_")
-    found = np.asarray(history, dtype=float)
-    if found.ndim != 2 or found.shape[1] != model.n_features_in_ or len(found) < rows or not np.isfinite(found).all():
-        raise InvalidData(
-            f"expected {rows} finite rows or more of {model.n_features_in_} columns to go on from, got shape {found.shape}"
-        )
-    return found[-rows:]
 
 
 def windows_of(runs: Trajectories, history: int, horizon: int, stride: int) -> tuple[Array, Array, NDArray[np.intp]]:

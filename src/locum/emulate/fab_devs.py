@@ -18,8 +18,8 @@ from sklearn.utils import get_tags
 from locum.core.errors import InvalidData, need, require_one_of, require_positive, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures.values import MAE
-from locum.emulate._fab_windows import WindowForecaster, columns_of, last_rows, windows_of
-from locum.emulate.stepper import Forecasts
+from locum.emulate._fab_windows import WindowForecaster, columns_of, windows_of
+from locum.emulate.stepper import Forecasts, history_of
 from locum.emulate.trajectories import Trajectories
 
 __all__ = ["ForecastErrors", "RecentMean", "RecurrentForecaster", "SeasonalNaive", "SeriesForecaster", "forecast_errors"]
@@ -55,7 +55,7 @@ class RecentMean(Forecasts, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """The mean of the last `span` rows of `history` (T, d), n_steps times."""
-        return np.tile(last_rows(self, history, self.span).mean(axis=0), (n_steps, 1))
+        return np.tile(history_of(self, history, self.span)[-self.span :].mean(axis=0), (n_steps, 1))
 
 
 class SeasonalNaive(Forecasts, BaseEstimator):
@@ -83,7 +83,7 @@ class SeasonalNaive(Forecasts, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """The last season of `history` (T, d), again and again."""
-        season = last_rows(self, history, self.season)
+        season = history_of(self, history, self.season)[-self.season :]
         return season[np.arange(n_steps) % self.season]
 
 

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import KDTree
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import InvalidData, require_whole
-from locum.emulate.stepper import Forecasts
+from locum.emulate.stepper import Forecasts, history_of
 from locum.emulate.trajectories import Trajectories
 
 __all__ = ["Analogues", "EchoState", "LaggedMap", "Persistence"]
@@ -35,7 +34,7 @@ class Persistence(Forecasts, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """The last row of `history`, n_steps times."""
-        return np.tile(_history(self, history, 1)[-1], (n_steps, 1))
+        return np.tile(history_of(self, history, 1)[-1], (n_steps, 1))
 
 
 class LaggedMap(Forecasts, BaseEstimator):
@@ -94,7 +93,7 @@ class LaggedMap(Forecasts, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """Go on from the last rows of `history` (T, d), of which it needs `lags`."""
-        past = (_history(self, history, self.lags)[-self.lags :] - self.mean_) / self.scale_
+        past = (history_of(self, history, self.lags)[-self.lags :] - self.mean_) / self.scale_
         out = np.empty((n_steps, past.shape[1]))
         with np.errstate(over="ignore", invalid="ignore"):
             for t in range(n_steps):
@@ -126,7 +125,7 @@ class Analogues(Forecasts, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """Go on from the last row of `history` (T, d); where a run ends, the search begins again at its last row."""
-        state, parts, missing = _history(self, history, 1)[-1], [], n_steps
+        state, parts, missing = history_of(self, history, 1)[-1], [], n_steps
         while missing > 0:
             run, t = self._at[int(self._tree.query(state / self._scale)[1])]
             parts.append(self.runs_.states[run][t + 1 : t + 1 + missing])
@@ -211,7 +210,7 @@ class EchoState(Forecasts, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """Listen to `history` (T, d), best of 100 rows or more, and go on from its last row."""
-        x = (_history(self, history, 1) - self.mean_) / self.scale_
+        x = (history_of(self, history, 1) - self.mean_) / self.scale_
         r, state, out = self._driven(x)[-1], x[-1], np.empty((n_steps, x.shape[1]))
         with np.errstate(over="ignore", invalid="ignore"):  # a trajectory that diverges says so by what it holds
             for t in range(n_steps):
@@ -219,16 +218,6 @@ class EchoState(Forecasts, BaseEstimator):
                 out[t] = state
                 r = np.tanh(self._W @ r + self._in[:, 1:] @ state + self._in[:, 0])
             return out * self.scale_ + self.mean_
-
-
-def _history(model: Any, history: ArrayLike, least: int) -> Array:
-    check_is_fitted(model, "n_features_in_")
-    found = np.asarray(history, dtype=float)
-    if found.ndim != 2 or found.shape[1] != model.n_features_in_ or len(found) < least or not np.isfinite(found).all():
-        raise InvalidData(
-            f"expected {least} finite rows or more of {model.n_features_in_} columns to go on from, got shape {found.shape}"
-        )
-    return found
 
 
 def _ridge(features: Array, wanted: Array, ridge: float) -> Array:

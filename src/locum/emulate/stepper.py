@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import InvalidData, require_whole
 from locum.core.lyapunov import lyapunov_spectrum
 
-__all__ = ["Differentiates", "Encodes", "Forecasts", "Steps"]
+__all__ = ["Differentiates", "Encodes", "Forecasts", "Steps", "history_of"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -95,3 +96,23 @@ class Forecasts(ABC):
     @abstractmethod
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """Observations of the steps after the last row of `history` (T, d), shape (n_steps, d)."""
+
+
+def history_of(model: Any, history: ArrayLike, least: int) -> Array:
+    """A history (T, d) that a fitted model can go on from, refused where it is too short, or of other columns.
+
+    Parameters
+    ----------
+    model : Forecasts
+        With `n_features_in_`.
+    history : array-like of shape (T, d)
+    least : int
+        Rows that it must have.
+    """
+    check_is_fitted(model, "n_features_in_")
+    found = np.asarray(history, dtype=float)
+    if found.ndim != 2 or found.shape[1] != model.n_features_in_ or len(found) < least or not np.isfinite(found).all():
+        raise InvalidData(
+            f"expected {least} finite rows or more of {model.n_features_in_} columns to go on from, got shape {found.shape}"
+        )
+    return found

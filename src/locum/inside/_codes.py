@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-__all__ = ["Codes", "DenseCodes", "SparseCodes", "gather_sum", "scatter_outer", "select"]
+__all__ = ["Codes", "DenseCodes", "SparseCodes", "ends_of", "gather_sum", "scatter_outer", "select"]
 
 Tensor = torch.Tensor
 
@@ -52,7 +52,7 @@ class SparseCodes:
         if bool(active.all()):
             ends = torch.arange(0, n * k + 1, k, device=index.device)
             return cls(ends, index.reshape(-1), value.reshape(-1), width)
-        return cls(_ends(active.sum(dim=1)), index[active], value[active], width)
+        return cls(ends_of(active.sum(dim=1)), index[active], value[active], width)
 
     def sparse(self) -> SparseCodes:
         return self
@@ -86,7 +86,7 @@ class DenseCodes:
     def sparse(self) -> SparseCodes:
         active = self.value > 0
         index = active.nonzero()[:, 1]
-        return SparseCodes(_ends(active.sum(dim=1)), index, self.value[active], self.value.shape[1])
+        return SparseCodes(ends_of(active.sum(dim=1)), index, self.value[active], self.value.shape[1])
 
     def decode(self, atoms: Tensor) -> Tensor:
         return self.value @ atoms
@@ -120,7 +120,8 @@ def decode_prefixes(codes: Codes, atoms: Tensor, ends: Sequence[int]) -> list[Te
     return found
 
 
-def _ends(lengths: Tensor) -> Tensor:
+def ends_of(lengths: Tensor) -> Tensor:
+    """Where lines of such lengths begin and end, one after the other."""
     return functional.pad(lengths.cumsum(0), (1, 0))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from locum.inside._codes import Codes, DenseCodes, SparseCodes, _ends, select
+from locum.inside._codes import Codes, DenseCodes, SparseCodes, ends_of, select
 
 __all__ = ["BatchTopKEncoder", "Encoder", "GatedEncoder", "JumpReLUEncoder", "LinearMap", "ReLUEncoder", "TopKEncoder"]
 
@@ -306,4 +306,4 @@ def largest(table: Tensor, count: int) -> SparseCodes:
         kept = torch.zeros(len(value), dtype=torch.bool, device=value.device)
         kept[value.topk(count, sorted=False).indices] = True
         index, value = index[kept], value[kept]
-    return SparseCodes(_ends(torch.bincount(index[:, 0], minlength=n)), index[:, 1], value, width)
+    return SparseCodes(ends_of(torch.bincount(index[:, 0], minlength=n)), index[:, 1], value, width)

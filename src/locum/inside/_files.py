@@ -16,7 +16,7 @@ from locum.inside import encoders as specs
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.mp_sae import MatchingPursuitSAE
 
-__all__ = ["build", "load", "plain", "read_tensors", "restored", "save", "write_tensors"]
+__all__ = ["build", "load", "plain", "read_record", "read_tensors", "restored", "save", "write_record", "write_tensors"]
 
 FORMAT = 1
 _JSON, _TENSORS = "dictionary.json", "dictionary.safetensors"
@@ -43,6 +43,28 @@ def restored(value: Any) -> Any:
             raise FormatError(f"the file names {kind!r}, which is no encoder of this version; update locum")
         return getattr(specs, kind)(**{name: restored(one) for name, one in value.items() if name != "class"})
     return value
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """A JSON file."""
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def read_record(path: Path, version: int, what: str = "") -> dict[str, Any]:
+    """What `write_record` wrote.
+
+    Raises
+    ------
+    FormatError
+        No such file, one that is damaged, or one of another format.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"cannot read {path}: {error}; expected a folder that save wrote") from error
+    if record.get("format") != version:
+        raise FormatError(f"expected {what}format {version} in {path.parent}, got {record.get('format')!r}; update locum")
+    return record
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -83,17 +105,14 @@ def save(dictionary: Dictionary, folder: Path) -> None:
         "tied": dictionary._net.tied,
     }
     record["tau"] = getattr(dictionary._net.encoder, "tau", None)
-    (folder / _JSON).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_record(folder / _JSON, record)
 
 
 def load(folder: Path) -> Dictionary:
     """The dictionary in a folder."""
-    try:
-        record = json.loads((folder / _JSON).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(f"cannot read {folder / _JSON}: {error}; expected a folder that save wrote") from error
-    if record.get("format") != FORMAT or record.get("class") not in _CLASSES:
-        raise FormatError(f"expected a dictionary of format {FORMAT} in {folder}, got {record.get('format')!r}; update locum")
+    record = read_record(folder / _JSON, FORMAT, "a dictionary of ")
+    if record.get("class") not in _CLASSES:
+        raise FormatError(f"expected one of {', '.join(_CLASSES)} in {folder}, got {record.get('class')!r}; update locum")
     tensors = read_tensors(folder / _TENSORS)
     settings = {name: restored(value) for name, value in record["settings"].items()}
     made = _CLASSES[record["class"]](**settings | {"device": "cpu"})

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from locum.inside._codes import Codes, SparseCodes, decode_prefixes
+from locum.inside._codes import Codes, SparseCodes, decode_prefixes, ends_of
 from locum.inside._encoders import Encoder
 from locum.inside.encoders import AuxiliaryLoss, EncoderSpec, Resampling, Revival
 
@@ -105,8 +105,7 @@ class DictionaryNet(nn.Module):
         few = min(len(rows), max(1, left.shape[1] // 2))
         value, index = self.encoder.pre(centred, self.atoms, rows).relu().topk(few, dim=1, sorted=False)
         active = value > 0
-        ends = nn.functional.pad(active.sum(dim=1).cumsum(0), (1, 0))
-        given = SparseCodes(ends, rows[index[active]], value[active], len(self.atoms)).decode(self.atoms)
+        given = SparseCodes(ends_of(active.sum(dim=1)), rows[index[active]], value[active], len(self.atoms)).decode(self.atoms)
         variance = (left - left.mean(dim=0)).square().mean()
         return ((left - given).square().mean() / variance.clamp(min=1e-12)).nan_to_num(0.0)
 

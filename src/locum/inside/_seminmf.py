@@ -59,11 +59,8 @@ class Chunks:
             for at in range(0, self.n, _CHUNK):
                 yield self._moved(self.rows[at : at + _CHUNK])
             return
-        for start, stop in self.rows.blocks("train"):
-            for at in range(start, stop, _CHUNK):
-                out = np.empty((min(_CHUNK, stop - at), self.width), dtype=np.float32)
-                self.rows.read_into(at, out)
-                yield self._moved(out)
+        for _, part in self.rows.chunks(_CHUNK):
+            yield self._moved(part)
 
     def _moved(self, rows: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(rows.T)).to(self.device)

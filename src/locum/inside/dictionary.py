@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from locum.core.errors import InvalidData, need, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside.encoders import EncoderSpec, TopK
-from locum.inside.measures import cosine, dead_share, fvu, mean_l0
+from locum.inside.measures import fvu, reconstruction_fidelity
 from locum.inside.rows import ActivationRows, as_rows, finite_rows
 
 __all__ = ["Dictionary", "SparseAutoencoder"]
@@ -257,7 +257,7 @@ class Dictionary(BaseEstimator, ABC):
         index, value = self.ranked(X, wanted[-1])
         table, out, given, last = finite_rows(X), {}, np.tile(self.bias_, (len(value), 1)), 0
         for k in wanted:
-            part = _as_csr(index[:, last:k], value[:, last:k], len(self.atoms_))
+            part = as_csr(index[:, last:k], value[:, last:k], len(self.atoms_))
             given, last = given + product(part, self.atoms_), k
             out[k] = fvu(table, given, self.mean_, documents=documents, level=level, random_state=random_state)
         return out
@@ -286,13 +286,9 @@ class Dictionary(BaseEstimator, ABC):
         """
         codes = self.encode(X)
         truth, said = finite_rows(X if y is None else y), self.decode(codes)
-        told: dict[str, Any] = {"documents": documents, "level": level}
-        return {
-            "FVU": fvu(truth, said, self.mean_, random_state=random_state, **told),
-            "cosine": cosine(truth, said, self.mean_, **told),
-            "L0": mean_l0(codes, random_state=random_state, **told),
-            "dead share": dead_share(codes, level=level),
-        }
+        return reconstruction_fidelity(
+            truth, said, codes, self.mean_, documents=documents, level=level, random_state=random_state
+        )
 
     @final
     def save(self, path: Any) -> None:
@@ -360,7 +356,7 @@ def product(codes: Any, atoms: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(codes) @ atoms
 
 
-def _as_csr(index: NDArray[Any], value: NDArray[Any], width: int) -> sparse.csr_array:
+def as_csr(index: NDArray[Any], value: NDArray[Any], width: int) -> sparse.csr_array:
     n, k = index.shape
     found = sparse.csr_array((value.flatten(), index.flatten(), np.arange(0, n * k + 1, k)), shape=(n, width))
     found.sum_duplicates()

@@ -108,6 +108,11 @@ class EncoderSpec(ABC):
     def network(self, atoms: Any, width: int, steps: int) -> Any:
         """The torch module, for a training of so many steps that begins at these atoms."""
 
+    @property
+    def inner(self) -> EncoderSpec:
+        """The encoder that makes the codes: itself, or the one within."""
+        return self
+
     def prefixes(self, n_latents: int) -> tuple[int, ...]:
         """Numbers of first latents that are to give the input back by themselves."""
         return (n_latents,)
@@ -282,6 +287,10 @@ class Matryoshka(EncoderSpec):
     def dead(self) -> Any:
         """That of the encoder within."""
         return self.encoder.dead
+
+    @property
+    def inner(self) -> EncoderSpec:
+        return self.encoder
 
     def check(self, n_latents: int) -> None:
         if not isinstance(self.encoder, EncoderSpec) or isinstance(self.encoder, Matryoshka):

@@ -86,10 +86,9 @@ def to_saelens(dictionary: Dictionary, path: Any, *, metadata: Mapping[str, Any]
         A transcoder.
     """
     check_is_fitted(dictionary, "atoms_")
-    net, spec = dictionary._net, dictionary.spec()
+    net, spec = dictionary._net, dictionary.spec().inner
     if not net.tied and net.shift.any():
         raise InvalidData("expected a dictionary of one site to itself, got a transcoder, which SAELens keeps in another form")
-    spec = spec.encoder if isinstance(spec, Matryoshka) else spec
     state = {name: one.detach().cpu().numpy() for name, one in net.state_dict().items()}
     cfg: dict[str, Any] = {
         "d_in": dictionary.n_features_in_, "d_sae": len(dictionary.atoms_), "dtype": "float32", "device": "cpu",
@@ -152,7 +151,7 @@ def from_dictionary_learning(path: Any, *, mean: ArrayLike | None = None) -> Spa
         "b_dec": next(arrays[name] for name in ("b_dec", "bias", "decoder_bias", "decoder.bias") if name in arrays),
         "b_enc": next((arrays[name] for name in ("b_enc", "encoder.bias") if name in arrays), None),
         "b_gate": arrays.get("gate_bias"), "b_mag": arrays.get("mag_bias"), "r_mag": arrays.get("r_mag"),
-        "threshold": arrays.get("threshold") if isinstance(_inner(spec), JumpReLU | BatchTopK) else None,
+        "threshold": arrays.get("threshold") if isinstance(spec.inner, JumpReLU | BatchTopK) else None,
     }  # fmt: skip
     state = _state(parts, ranked=isinstance(spec, TopK), where=folder)
     width = parts["W_enc"].shape[0]
@@ -160,10 +159,6 @@ def from_dictionary_learning(path: Any, *, mean: ArrayLike | None = None) -> Spa
     made = SparseAutoencoder(parts["W_enc"].shape[1], spec)
     build(made, state, _mean(mean, parts["b_dec"]), width, tied=tied, where=folder)
     return made
-
-
-def _inner(spec: EncoderSpec) -> EncoderSpec:
-    return spec.encoder if isinstance(spec, Matryoshka) else spec
 
 
 def _their_spec(kind: str, arrays: _Arrays, folder: Path) -> EncoderSpec:

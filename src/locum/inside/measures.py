@@ -13,7 +13,7 @@ from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
 from locum.inside.rows import ActivationRows, finite_rows
 
-__all__ = ["cosine", "dead_share", "fvu", "mean_l0", "reconstruction_rivals"]
+__all__ = ["cosine", "dead_share", "fvu", "mean_l0", "reconstruction_fidelity", "reconstruction_rivals"]
 
 _HOW = "rows"
 _BLOCKS = 9  # few enough that the interval is Student's
@@ -145,6 +145,36 @@ def dead_share(codes: Any, *, level: float = 0.95, region: str = "") -> Fidelity
         ends.method,
         greater_is_better=False,
     )
+
+
+def reconstruction_fidelity(
+    truth: ArrayLike, said: ArrayLike, codes: Any, mean: ArrayLike, *, documents: ArrayLike | None = None, level: float = 0.95,
+    random_state: int = 0,
+) -> dict[str, Fidelity]:  # fmt: skip
+    """How faithful reconstructions are, how many latents they take, and how many latents are never used.
+
+    Parameters
+    ----------
+    truth, said : array-like of shape (n, width)
+    codes : sparse or dense array of shape (n, n_latents)
+    mean : array-like of shape (width,)
+        Of the rows that fitted.
+    documents : array-like of shape (n,), optional
+    level : float, default=0.95
+    random_state : int, default=0
+
+    Returns
+    -------
+    dict of str to Fidelity
+        "FVU", "cosine", "L0" and "dead share".
+    """
+    told: dict[str, Any] = {"documents": documents, "level": level}
+    return {
+        "FVU": fvu(truth, said, mean, random_state=random_state, **told),
+        "cosine": cosine(truth, said, mean, **told),
+        "L0": mean_l0(codes, random_state=random_state, **told),
+        "dead share": dead_share(codes, level=level),
+    }
 
 
 def reconstruction_rivals(

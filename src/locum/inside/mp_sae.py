@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from locum.core.bounds import binomial, survey_proportion
 from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
-from locum.inside.dictionary import Dictionary, _as_csr
+from locum.inside.dictionary import Dictionary, as_csr
 from locum.inside.encoders import EncoderSpec, MatchingPursuit, Revival
 from locum.inside.geometry import babel, babel_selected, effective_rank
 from locum.inside.rows import finite_rows
@@ -183,7 +183,7 @@ class MatchingPursuitSAE(Dictionary):
             _check_share(target_fvu)
         steps = k if k is not None else self.k if target_fvu is None else self.n_latents
         path = self._path(X, steps, target_fvu)
-        codes = _as_csr(path.index, path.value, len(self.atoms_))
+        codes = as_csr(path.index, path.value, len(self.atoms_))
         return (codes, path) if return_path else codes
 
     def _path(self, X: ArrayLike, k: int, target_fvu: float | None) -> PursuitPath:

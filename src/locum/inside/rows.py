@@ -87,6 +87,22 @@ class ActivationRows(ABC):
         return out
 
     @final
+    def chunks(self, most: int | None = None, split: str = "train") -> Iterator[tuple[int, _FLOATS]]:
+        """Rows of a part block by block, in the order of :meth:`rows`, with the position that each piece begins at.
+
+        Parameters
+        ----------
+        most : int or None, default=None
+            Rows of a piece at most; whole blocks where None.
+        split : {"train", "val", "test"}, default="train"
+        """
+        for start, stop in self.blocks(split):
+            for at in range(start, stop, most or stop - start):
+                out = np.empty((min(most or stop - start, stop - at), self.width), dtype=np.float32)
+                self.read_into(at, out)
+                yield at, out
+
+    @final
     def batches(self, batch: int, *, split: str = "train", epochs: int = 1, random_state: int = 0) -> Iterator[_FLOATS]:
         """Rows in random order, each once an epoch.
 

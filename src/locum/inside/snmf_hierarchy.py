@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.errors import InvalidData, need, require_whole
+from locum.core.errors import InvalidData, need, require_positive, require_whole
 from locum.inside.rows import ActivationRows, finite_rows
 from locum.inside.snmf_mlp import SemiNMF
 
@@ -129,8 +129,7 @@ class HierarchicalSemiNMF(BaseEstimator):
             raise InvalidData(f"expected ranks= as whole numbers of 1 or more, got {self.ranks!r}")
         if any(b >= a for a, b in pairwise(ranks)):
             raise InvalidData(f"expected ranks= that fall from level to level, got {self.ranks!r}")
-        if not isinstance(self.learning_rate, int | float) or not 0 < self.learning_rate < np.inf:
-            raise InvalidData(f"expected learning_rate= above 0, got {self.learning_rate!r}")
+        require_positive(learning_rate=self.learning_rate)
 
     def reconstruct(self) -> _FLOATS:
         """The rows that fitted, as the whole product gives them, shape (n, width)."""

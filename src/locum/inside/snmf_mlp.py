@@ -6,7 +6,6 @@ non-negative mixture of components. A component comes with the tokens that excit
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import FormatError, InvalidData, need, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
-from locum.inside.measures import cosine, dead_share, fvu, mean_l0
+from locum.inside.measures import reconstruction_fidelity
 from locum.inside.rows import ActivationRows, finite_rows
 from locum.inside.store import SiteRows
 
@@ -317,13 +316,9 @@ class SemiNMF(BaseEstimator):
         """
         Y = self.transform(X)
         truth, said = finite_rows(X), self.inverse_transform(Y)
-        told: dict[str, Any] = {"documents": documents, "level": level}
-        return {
-            "FVU": fvu(truth, said, self.mean_, random_state=random_state, **told),
-            "cosine": cosine(truth, said, self.mean_, **told),
-            "L0": mean_l0(Y, random_state=random_state, **told),
-            "dead share": dead_share(Y, level=level),
-        }
+        return reconstruction_fidelity(
+            truth, said, Y, self.mean_, documents=documents, level=level, random_state=random_state
+        )
 
     # ------------------------------------------------------------------ what components mean
     def describe(
@@ -405,7 +400,7 @@ class SemiNMF(BaseEstimator):
         ----------
         path : path
         """
-        from locum.inside._files import write_tensors
+        from locum.inside._files import write_record, write_tensors
 
         check_is_fitted(self, "components_")
         folder = Path(path)
@@ -415,7 +410,7 @@ class SemiNMF(BaseEstimator):
         )
         settings = {**self.get_params(), "device": "cpu"}
         record = {"format": _FORMAT, "settings": settings, "converged": self.converged_}
-        (folder / _JSON).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(folder / _JSON, record)
 
     @staticmethod
     def load(path: Any) -> SemiNMF:
@@ -430,15 +425,10 @@ class SemiNMF(BaseEstimator):
         FormatError
             No such folder, or one that is damaged or of another version.
         """
-        from locum.inside._files import read_tensors
+        from locum.inside._files import read_record, read_tensors
 
         folder = Path(path)
-        try:
-            record = json.loads((folder / _JSON).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FormatError(f"cannot read {folder / _JSON}: {error}; expected a folder that save wrote") from error
-        if record.get("format") != _FORMAT:
-            raise FormatError(f"expected format {_FORMAT} in {folder}, got {record.get('format')!r}; update locum")
+        record = read_record(folder / _JSON, _FORMAT)
         tensors = read_tensors(folder / _TENSORS)
         missing = [name for name in ("components", "mean", "loss curve") if name not in tensors]
         if missing:

