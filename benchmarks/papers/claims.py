@@ -3,7 +3,8 @@
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from claims import Claim, main, over_seeds
 
-    def measure(quick: bool, seed: int) -> Iterator[Claim]: ...
+    def measure(quick: bool, seed: int) -> Iterator[Claim]: ...            # or
+    def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]: ...    # then `run.py --device cuda` is understood
 
     if __name__ == "__main__":
         sys.exit(main(__file__, __doc__, measure))
@@ -15,6 +16,7 @@ are `needed` hold; the others are told beside them. With --quick nothing is writ
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import os
@@ -104,16 +106,20 @@ def median_of(
     )  # fmt: skip
 
 
-def main(file: str, doc: str | None, measure: Callable[[bool, int], Iterable[Claim]]) -> int:
+def main(file: str, doc: str | None, measure: Callable[..., Iterable[Claim]]) -> int:
     """Measure, write, print; 0 where the system holds and 1 where it does not."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smaller run, within three minutes; nothing is written")
     parser.add_argument("--seed", type=int, default=0, help="the first of the seeds")
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
+    takes_device = "device" in inspect.signature(measure).parameters
+    if takes_device:
+        parser.add_argument("--device", default="cpu", help="where networks train: cpu (default) or cuda")
     asked = parser.parse_args()
+    on = {"device": asked.device} if takes_device else {}
     folder, start = Path(file).resolve().parent, time.perf_counter()
     claims = []
-    for claim in measure(asked.quick, asked.seed):
+    for claim in measure(asked.quick, asked.seed, **on):
         claims.append(claim)
         if not asked.json:
             state = "holds" if claim.holds else "does not hold"
@@ -132,6 +138,8 @@ def main(file: str, doc: str | None, measure: Callable[[bool, int], Iterable[Cla
         record["claims"] = [asdict(claim) | {"holds": claim.holds} for claim in claims]
         record |= {"first_seed": asked.seed, "python": platform.python_version(), "cpus": os.cpu_count()}
         record["versions"] = versions()
+        if takes_device:
+            record["device"] = device_name(asked.device)
         (folder / "result.json").write_text(json.dumps(tidy(record), indent=1) + "\n", encoding="utf-8")
     print(json.dumps(line))
     return 0 if line["holds"] else 1
@@ -146,6 +154,15 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def device_name(device: str) -> str:
+    """The model of the GPU, or "cpu"."""
+    if device == "cpu":
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def finite(number: float) -> float | None:
