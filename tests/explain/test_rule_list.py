@@ -213,3 +213,11 @@ def test_bad_settings_are_refused(setting):
     X = grid(50, 2)
     with pytest.raises(InvalidData, match=r"max_rules >= 1, max_conditions >= 1, sweeps >= 0 and 0 <= min_share < 0[.]5"):
         RuleListClassifier(**setting).fit(X, X[:, 0] > 0.5)
+
+
+def test_a_rule_is_found_among_thousands_of_columns() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4_000))
+    y = ((X[:, 1_000] > 0.3) & (X[:, 3_000] < 0.5)).astype(float)
+    program = RuleListRegressor(max_rules=2).fit(X, y).program_
+    assert {condition.column for term in program.terms for condition in term.conditions} == {1_000, 3_000}

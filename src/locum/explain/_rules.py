@@ -31,6 +31,10 @@ _SLACK = 1e-9
 _CELLS = 6
 _MOST_ENTRIES = 2_500_000  # in the table of pairs; with more rows, fewer columns are paired
 _MOVES = 12
+# Over all columns: with thousands of them, intervals as fine as the rows allow are many enough to fit by chance, and slow.
+_MOST_BINS = 160_000
+_LEAST_BINS = 8
+_BLOCK = 2_000_000  # entries counted at once
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class RuleSearch:
     weights : ndarray of shape (n,)
     max_conditions : int
     max_bins : int
+        Of a column; fewer where the table has more than 600 columns, 16 with 10,000.
     least : float
         Least weight of the rows a rule holds.
 
@@ -97,7 +102,7 @@ class RuleSearch:
         max_bins: int,
         least: float,
     ) -> None:
-        self.bins = Bins.of(columns, Z, Y, weights, max_bins)
+        self.bins = Bins.of(columns, Z, Y, weights, min(max_bins, max(_LEAST_BINS, _MOST_BINS // len(columns))))
         self.counts = self.bins.counts
         self.weights = weights
         self.max_conditions = max_conditions
@@ -106,7 +111,7 @@ class RuleSearch:
         codes = self.bins.codes(Z)
         # Bins count an unknown category as missing; a rule never holds it, so here it has a code of its own.
         codes = np.where(self.categorical & (Z == -1), self.counts + 1, codes)
-        self.codes = np.ascontiguousarray(codes.T)
+        self.codes = np.ascontiguousarray(codes.T.astype(np.min_scalar_type(int(self.counts.max()) + 1)))
         self.seen = [np.bincount(code, weights, c + 2) > 0 for code, c in zip(self.codes, self.counts, strict=True)]
         distinct = {code.tobytes(): j for j, code in reversed(list(enumerate(self.codes))) if code.min() < code.max()}
         self.usable = tuple(sorted(distinct.values()))
@@ -298,21 +303,31 @@ class RuleSearchAmong:
         weight, gain = self.weights, gains.T
         if inside is not None:
             weight, gain = weight[inside], gain[:, inside]
-        counts = search.counts[list(columns)]
+        chosen = np.asarray(columns)
+        counts = search.counts[chosen]
         most = int(counts.max())
-        size = np.zeros((len(counts), most + 1))
-        sums = np.zeros((len(gain), len(counts), most + 1))
-        for i, column in enumerate(columns):
-            code, count = self.codes[column], counts[i]
+        size = np.empty((len(counts), most + 1))
+        sums = np.empty((len(gain), len(counts), most + 1))
+        step = max(1, _BLOCK // max(len(weight), 1))
+        for start in range(0, len(chosen), step):
+            block = slice(start, start + step)
+            codes = self.codes[chosen[block]]
             if inside is not None:
-                code = code[inside]
-            table = np.bincount(code, weight, count + 2)
-            size[i, :count], size[i, -1] = table[:count], table[count]
-            for q, g in enumerate(gain):
-                table = np.bincount(code, g, count + 2)
-                sums[q, i, :count], sums[q, i, -1] = table[:count], table[count]
+                codes = codes[:, inside]
+            place = codes + np.arange(len(codes))[:, None] * (most + 2)
+            for values, out in zip((weight, *gain), (size, *sums), strict=True):
+                table = np.bincount(place.ravel(), np.tile(values, len(codes)), len(codes) * (most + 2))
+                out[block] = _missing_last(np.asarray(table, float).reshape(len(codes), -1), counts[block])
         slack = _SLACK * float(np.abs(gain).sum(axis=1).max(initial=0.0))
         return _Found.of(sums, size, counts, search.categorical[list(columns)], search.least, slack)
+
+
+def _missing_last(table: _FLOAT, counts: _INT) -> _FLOAT:
+    """Sums by code, (c, b + 2), as sums by known code and then for missing, (c, b + 1); zero beyond a column's own codes."""
+    missing = table[np.arange(len(table)), counts]
+    table[np.arange(table.shape[1]) >= counts[:, None]] = 0.0
+    table[:, -2] = missing
+    return table[:, :-1]
 
 
 def _holds(clause: Clause, codes: _INT) -> _BOOL:
