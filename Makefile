@@ -47,6 +47,7 @@ bench: $(VENV)/.dev peers  ## speed and peers, written to benchmarks/*/*/result.
 	$(BIN)/python benchmarks/peers/agreement.py
 	$(BIN)/python benchmarks/peers/local.py
 	$(BIN)/python benchmarks/speed/frontier.py
+	$(BIN)/python benchmarks/speed/dictionaries.py
 
 kill: $(VENV)/.dev  ## 200 random kill -9 of a paying process
 	$(BIN)/python benchmarks/speed/kill.py

@@ -55,22 +55,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "e": {"condition": False},
 }
 TURNED = ("a", "e")  # variants whose attributes are looked for
-STEPS = {"pneumonia": 500, "brain": 250}
+STEPS = {"cpu": {"pneumonia": 500, "brain": 250}, "cuda": {"pneumonia": 1500, "brain": 750}}
 SCREEN, CHOOSING, MEASURED, TURNING = 48, 200, 600, 300
 QUICK: dict[str, Any] = {"backbone_size": 32, "encoder_size": 40_000, "capacity": 2, "latent": 16}
 
 
-def measure(quick: bool, first: int) -> Iterator[Claim]:
+def measure(quick: bool, first: int, device: str) -> Iterator[Claim]:
     """All claims, the headline first."""
     torch.set_num_threads(1)
     seeds = range(first, first + (2 if quick else SEEDS))
     folder = Path(tempfile.mkdtemp()) if quick else Path.home() / ".cache" / "locum" / "projectedex"
     try:
-        runs = [world("pneumonia", seed, "abc" if quick else "abcde", quick, folder) for seed in seeds]
-        yield from needed(runs)
+        runs = [world("pneumonia", seed, "abc" if quick else "abcde", quick, folder, device) for seed in seeds]
+        yield from needed(runs, device)
         if not quick:
             yield from beside(runs)
-            yield from brains([world("brain", seed, "ab", quick, folder) for seed in seeds])
+            yield from brains([world("brain", seed, "ab", quick, folder, device) for seed in seeds])
     finally:
         if quick:
             shutil.rmtree(folder)
@@ -185,7 +185,7 @@ def on_features(X: Any, y: Any) -> nn.Module:
 
 
 # ---------------------------------------------------------------------- one seed
-def world(name: str, seed: int, variants: str, quick: bool, folder: Path) -> dict[str, Any]:
+def world(name: str, seed: int, variants: str, quick: bool, folder: Path, device: str) -> dict[str, Any]:
     """Everything measured on one split of a set, by variant."""
     X, y = pneumonia() if name == "pneumonia" else brain()
     if quick:
@@ -197,13 +197,14 @@ def world(name: str, seed: int, variants: str, quick: bool, folder: Path) -> dic
     if name == "brain":
         nets[0] = on_features(*parts["fit"])
     held, truth = parts["test"]
-    accuracy = [float((Reference(net).predict(held) == truth).mean()) for net in nets]
+    accuracy = [float((Reference(net, device=device).predict(held) == truth).mean()) for net in nets]
     out: dict[str, Any] = {"accuracy": accuracy[0], "accuracy of the independent one": accuracy[1], "test": len(held)}
     # What was kept under other settings is not taken for this.
-    key = hashlib.sha256(repr((SETTINGS, VARIANTS, STEPS, SCREEN, CHOOSING, MEASURED, TURNING)).encode()).hexdigest()[:8]
+    settings = (SETTINGS, VARIANTS, STEPS[device], SCREEN, CHOOSING, MEASURED, TURNING)
+    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
     for letter in variants:
         here = folder / f"{name}-{seed}-{letter}-{key}"
-        out[letter] = kept(here, lambda letter=letter, here=here: variant(letter, name, seed, parts, nets, quick, here))
+        out[letter] = kept(here, lambda letter=letter, here=here: variant(letter, name, seed, parts, nets, quick, here, device))
     return out
 
 
@@ -219,10 +220,12 @@ def kept(folder: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def variant(letter: str, name: str, seed: int, parts: Any, nets: Any, quick: bool, folder: Path) -> dict[str, Any]:
+def variant(
+    letter: str, name: str, seed: int, parts: Any, nets: Any, quick: bool, folder: Path, device: str
+) -> dict[str, Any]:
     settings = SETTINGS | (QUICK if quick else {}) | VARIANTS[letter]
-    sx = StyleExplainer(nets[0], random_state=seed, **settings)
-    steps = 32 if quick else STEPS[name]
+    sx = StyleExplainer(nets[0], random_state=seed, device=device, **settings)
+    steps = 32 if quick else STEPS[device][name]
     if letter == "d":
         steps //= 2  # as many batches of images, since there are none of noise
     sx.fit(*parts["fit"], steps=steps, checkpoint=folder, checkpoint_every=100)
@@ -272,11 +275,11 @@ def gained(runs: list[dict[str, Any]], key: str) -> list[float]:
     return [1 - run["a"][key] / run["b"][key] for run in runs]
 
 
-def needed(runs: list[dict[str, Any]]) -> Iterator[Claim]:
+def needed(runs: list[dict[str, Any]], device: str) -> Iterator[Claim]:
     """The criteria, fixed beforehand."""
     yield claim(
         "a feature pyramid repaints better than a plain encoder of equal size", "share by which pixel error is lower",
-        gained(runs, "pixel"), 0.05, details={"runs": runs, "settings": SETTINGS, "steps": STEPS},
+        gained(runs, "pixel"), 0.05, details={"runs": runs, "settings": SETTINGS, "steps": STEPS[device]},
     )  # fmt: skip
     yield claim(
         "a feature pyramid looks better than a plain encoder of equal size", "share by which perceptual distance is lower",
