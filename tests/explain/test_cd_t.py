@@ -30,6 +30,7 @@ from locum.explain.cd_t import (  # noqa: E402
     ProbabilityDifference,
     single_tokens,
 )
+from locum.explain.saliency import randomisation_check  # noqa: E402
 from locum.nets import seeded  # noqa: E402
 
 IDS = np.random.default_rng(0).integers(0, 30, (4, 6))
@@ -397,6 +398,19 @@ def test_tokens_of_no_effect_have_no_importance():
     assert found.axes[0].unit == "token"
     np.testing.assert_allclose(found.values[1:], 0.0, atol=1e-9)
     assert abs(found.values[0]) > 0.01
+
+
+def test_importances_change_where_layers_are_drawn_anew():
+    def importances(net, rows):
+        ids = rows.astype(int)
+        found = decomposition(net=net.double().eval()).local_importance(ids, labels=[1] * len(ids))
+        return [one.values for one in found]
+
+    ids = np.stack([np.random.default_rng(i).permutation(30)[:8] for i in range(30)])
+    check = randomisation_check(importances, model("bert", num_hidden_layers=1), ids)
+    assert check.layers[0] == "classifier"
+    assert check.layers[-1] == "bert.embeddings.word_embeddings"
+    assert check.last.upper < 0.4
 
 
 def test_a_window_over_all_tokens_has_all_of_the_embedding():
