@@ -16,6 +16,7 @@ are `needed` hold; the others are told beside them. With --quick nothing is writ
 from __future__ import annotations
 
 import argparse
+import hashlib
 import inspect
 import json
 import math
@@ -104,6 +105,48 @@ def median_of(
         name, f"{measure}, median and range", float(np.median(v)), float(v.min()), float(v.max()), len(v),
         direction=direction, decided_by="effect", level=level, **settings,
     )  # fmt: skip
+
+
+class Kept:
+    """What was measured, one file a cell, so that a run that is stopped goes on where it ended.
+
+    Files are in ``~/.cache/locum/<slug>``; delete the folder to start over. A quick run keeps its cells in memory alone.
+
+    Parameters
+    ----------
+    slug : str
+    quick : bool
+    settings : list, dict or number
+        What all cells depend on: cells of other settings are not taken for these.
+    """
+
+    def __init__(self, slug: str, quick: bool, settings: Any = None) -> None:
+        self.folder = None if quick else Path.home() / ".cache" / "locum" / slug
+        self.settings = settings
+        self._found: dict[str, Any] = {}
+
+    def key(self, name: Sequence[Any]) -> str:
+        """The name of a cell's file."""
+        text = json.dumps([self.settings, name], sort_keys=True, default=repr)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __call__(self, name: Sequence[Any], work: Callable[[], Any]) -> Any:
+        """What `work` gives, in types that JSON has; it is called once for a name."""
+        key = self.key(name)
+        file = None if self.folder is None else self.folder / f"{key}.json"
+        if key not in self._found and file is not None and file.exists():
+            self._found[key] = json.loads(file.read_text(encoding="utf-8"))
+        if key not in self._found:
+            began = time.perf_counter()
+            text = json.dumps(work())
+            print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                beside = file.with_suffix(f".{os.getpid()}.part")
+                beside.write_text(text, encoding="utf-8")
+                beside.replace(file)
+            self._found[key] = json.loads(text)
+        return self._found[key]
 
 
 def main(file: str, doc: str | None, measure: Callable[..., Iterable[Claim]]) -> int:

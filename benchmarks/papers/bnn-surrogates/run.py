@@ -12,11 +12,10 @@ proposals, three seeds, and variances chosen once, after the first points. Runs 
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from scipy import stats
 from sklearn.base import clone
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main
+from claims import Claim, Kept, main
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from locum.core.bounds import binomial
@@ -41,7 +40,6 @@ from locum.optimize.bnn_surrogates import (
 from problems import Problem, problems, protein
 
 FIRST, BATCH = 10, 5
-KEPT = Path.home() / ".cache" / "locum" / "bnn-surrogates"
 
 
 class GaussianProcess2023(Surrogate):
@@ -110,28 +108,15 @@ def best(problem: Problem, make: Callable[[Problem], Surrogate] | None, seed: in
 
 def runs(quick: bool, seed: int, seeds: int) -> dict[tuple[str, str, int], float]:
     """Best value of each problem, surrogate and seed; those done before are read."""
-    path, budget = KEPT / f"runs-{seed}.jsonl", 15 if quick else 25
-    found: dict[tuple[str, str, int], float] = {}
-    if not quick and path.exists():
-        for line in path.read_text().splitlines():
-            one = json.loads(line)
-            found[(one["problem"], one["surrogate"], one["seed"])] = one["best"]
+    budget = 15 if quick else 25
+    kept = Kept("bnn-surrogates", quick, budget)
     names: dict[str, Any] = {"random": None, **surrogates(quick)}
-    for s in range(seed, seed + seeds):
-        for problem in problems(quick):
-            for name, make in names.items():
-                if (problem.name, name, s) in found:
-                    continue
-                began = time.perf_counter()
-                value = best(problem, make, s, budget)
-                found[(problem.name, name, s)] = value
-                print(f"{problem.name}, {name}, seed {s}: {value:.5g} in {time.perf_counter() - began:.0f} s", file=sys.stderr)
-                if not quick:
-                    KEPT.mkdir(parents=True, exist_ok=True)
-                    record = {"problem": problem.name, "surrogate": name, "seed": s, "best": value}
-                    with path.open("a") as file:
-                        file.write(json.dumps(record) + "\n")
-    return found
+    return {
+        (problem.name, name, s): kept([problem.name, name, s], partial(best, problem, make, s, budget))
+        for s in range(seed, seed + seeds)
+        for problem in problems(quick)
+        for name, make in names.items()
+    }
 
 
 # ---------------------------------------------------------------------- calibration

@@ -14,7 +14,6 @@ kept in ~/.cache/locum/ignite, and a run that was stopped goes on from there; de
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main, over_seeds
+from claims import Claim, Kept, main, over_seeds
 
 from locum.optimize.ignite import FixedGradientNorm, GradientNormRegularizer
 from locum.optimize.offline import (
@@ -48,7 +47,6 @@ from locum.problems.offline import (
     tf_bind_8,
 )
 
-KEPT = Path.home() / ".cache" / "locum" / "ignite"
 TASKS: dict[str, Callable[[], OfflineTask]] = {
     "TF-Bind-8": tf_bind_8, "NAS-Bench-201": nas_bench_201, "HPOLib": hyperparameters, "RNA binding": rna_binding,
     "airfoil": airfoil_offline,
@@ -79,29 +77,13 @@ class Runs:
     """What was measured, each once."""
 
     def __init__(self, quick: bool) -> None:
-        self.path, self.quick, self.known = KEPT / "runs.jsonl", quick, {}
+        self.quick, self.kept = quick, Kept("ignite", quick)
         self.tasks: dict[str, OfflineTask] = {}
-        if not quick and self.path.exists():
-            for line in self.path.read_text().splitlines():
-                one = json.loads(line)
-                self.known[one["key"]] = one["found"]
 
     def task(self, name: str) -> OfflineTask:
         if name not in self.tasks:
             self.tasks[name] = TASKS[name]()
         return self.tasks[name]
-
-    def kept(self, key: list[Any], make: Callable[[], Any]) -> Any:
-        text = json.dumps(key)
-        if text not in self.known:
-            began = time.perf_counter()
-            self.known[text] = make()
-            print(f"{text}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
-            if not self.quick:
-                KEPT.mkdir(parents=True, exist_ok=True)
-                with self.path.open("a") as file:
-                    file.write(json.dumps({"key": text, "found": self.known[text]}) + "\n")
-        return self.known[text]
 
     def mechanism(self, seed: int, way: str) -> dict[str, float]:
         return self.kept(["mechanism", seed, way], lambda: self._mechanism(seed, way))

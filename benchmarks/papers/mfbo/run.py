@@ -16,10 +16,8 @@ used here, after a first run with 2 (d + 1), as is usual, in which the truth alo
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -45,7 +43,7 @@ from locum.optimize.mfbo import (
 from locum.problems.multi_fidelity import MultiFidelityProblem, borehole_pair, branin_pair, forrester_pair, wing_levels
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main, over_seeds
+from claims import Claim, Kept, main, over_seeds
 
 RULES: dict[str, Callable[[], Any]] = {
     "variable-fidelity EI": VariableFidelityExpectedImprovement,
@@ -56,7 +54,7 @@ ALONE = "truth alone"
 MOST = {"forrester": 20, "branin": 30, "borehole": 40, "wing": 22}  # budgets, in evaluations of the truth
 SHARE = {"forrester": 0.6, "branin": 0.6, "borehole": 0.6, "wing": 0.8}
 TARGET = 0.01
-VERSION = 2  # of what the cache holds
+VERSION = 2  # of what is kept
 
 
 def problems() -> dict[str, MultiFidelityProblem]:
@@ -75,23 +73,6 @@ def unit(problem: MultiFidelityProblem, U: np.ndarray, level: int = -1) -> np.nd
     return problem.evaluate(low + U * (high - low), level)
 
 
-class Cache:
-    """Cells that were measured, one file each, so that a run goes on where it ended."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, name: str, work: Callable[[], Any]) -> Any:
-        file = self.folder / (hashlib.sha256(f"{VERSION} {name}".encode()).hexdigest()[:16] + ".json")
-        if not file.exists():
-            print(name, file=sys.stderr, flush=True)
-            beside = file.with_suffix(".part")
-            beside.write_text(json.dumps(work()), encoding="utf-8")
-            beside.replace(file)
-        return json.loads(file.read_text(encoding="utf-8"))
-
-
 # ---------------------------------------------------------------------- surrogates
 def errors(problem: MultiFidelityProblem, counts: Sequence[int], seed: int) -> list[float]:
     """Root mean squared error at the truth of co-kriging, and of the truth alone for the same cost."""
@@ -105,12 +86,12 @@ def errors(problem: MultiFidelityProblem, counts: Sequence[int], seed: int) -> l
     return [float(np.sqrt(np.mean((one.predict(fresh) - truth) ** 2))) for one in (joint, alone)]
 
 
-def accuracy(cache: Cache, seeds: range) -> Iterator[Claim]:
+def accuracy(kept: Kept, seeds: range) -> Iterator[Claim]:
     for name, counts in (("borehole", (60, 10)), ("wing", (40, 20, 8))):
         problem = problems().get(name)
         if problem is None:
             continue
-        cells = [cache(f"errors {name} {counts} {k}", partial(errors, problem, counts, k)) for k in seeds]
+        cells = [kept(["errors", name, counts, k], partial(errors, problem, counts, k)) for k in seeds]
         found = np.array(cells)
         gain, measured = over_seeds(1 - found[:, 0] / found[:, 1]), "share by which the error is lower"
         yield Claim(f"{name}: co-kriging has a fifth less error at the truth, at equal cost", measured, *gain, len(seeds),
@@ -147,13 +128,13 @@ def apart(seed: int) -> float:
     return float(max(np.abs(a - b).max() / scale, np.abs(s**2 - t**2).max() / scale**2))
 
 
-def identities(cache: Cache, seeds: range) -> Iterator[Claim]:
-    found = np.array([cache(f"bent {k}", lambda k=k: bent(k)) for k in seeds])
+def identities(kept: Kept, seeds: range) -> Iterator[Claim]:
+    found = np.array([kept(["bent", k], lambda k=k: bent(k)) for k in seeds])
     mean, low, high = map(math.exp, over_seeds(np.log(found[:, 0] / found[:, 1])))
     yield Claim("a bent relation of levels needs a non-linear surrogate", "error of co-kriging over that of the other",
                 mean, low, high, len(seeds), threshold=5.0, decided_by="effect",
                 details={"linear, non-linear": found.tolist()})  # fmt: skip
-    far = [cache(f"apart {k}", lambda k=k: apart(k)) for k in seeds]
+    far = [kept(["apart", k], lambda k=k: apart(k)) for k in seeds]
     yield Claim("recursive and joint co-kriging agree on nested designs", "largest difference, in deviations of the truth",
                 max(far), 0.0, max(far), len(seeds), "less", 1e-6, "effect")  # fmt: skip
 
@@ -208,15 +189,15 @@ def cost_to(
 
 
 def costs(
-    cache: Cache, name: str, problem: MultiFidelityProblem, kind: str, rules: Sequence[str], seeds: range, many: bool = False
+    kept: Kept, name: str, problem: MultiFidelityProblem, kind: str, rules: Sequence[str], seeds: range, many: bool = False
 ) -> dict[str, np.ndarray]:
-    target = cache(f"goal {name}", lambda: goal(problem))
+    target = kept(["goal", name], lambda: goal(problem))
     out = {}
     for rule in (ALONE, *rules):
         shown = "as it is" if rule == ALONE else kind
 
         def cell(k: int, rule: str = rule, kind: str = shown) -> Any:
-            return cache(f"cost {name}, {kind}, {rule}, many={many}, {k}",
+            return kept(["cost", name, kind, rule, many, k],
                          lambda: cost_to(problem, kind, rule, many, target, MOST[name], k))  # fmt: skip
 
         out[rule] = np.array([cell(k) for k in seeds])
@@ -232,10 +213,10 @@ def told(found: dict[str, np.ndarray]) -> dict[str, Any]:
     return {rule: {"cost": cells[:, 0].tolist(), "reached": float(cells[:, 1].sum())} for rule, cells in found.items()}
 
 
-def savings(cache: Cache, seeds: range, names: Sequence[str], many: bool = False) -> Iterator[Claim]:
+def savings(kept: Kept, seeds: range, names: Sequence[str], many: bool = False) -> Iterator[Claim]:
     for name, problem in problems().items():
         if name in names:
-            found = costs(cache, name, problem, "as it is", list(RULES), seeds, many)
+            found = costs(kept, name, problem, "as it is", list(RULES), seeds, many)
             second = sorted(share(found, rule) for rule in RULES)[1]
             more = ", with 2 (d + 1) first designs at the truth" if many else ""
             yield Claim(f"{name}{more}: two rules of levels reach 1 % regret for {SHARE[name]:.0%} of the cost",
@@ -243,11 +224,11 @@ def savings(cache: Cache, seeds: range, names: Sequence[str], many: bool = False
                         "effect", needed=not many, details=told(found))  # fmt: skip
 
 
-def safety(cache: Cache, seeds: range, names: Sequence[str]) -> Iterator[Claim]:
+def safety(kept: Kept, seeds: range, names: Sequence[str]) -> Iterator[Claim]:
     everything, rule = problems(), next(iter(RULES))
     for name in names:
         for kind in ("noise", "upside down"):
-            found = costs(cache, name, everything[name], kind, [rule], seeds)
+            found = costs(kept, name, everything[name], kind, [rule], seeds)
             yield Claim(f"{name}, cheap level {kind}: little is lost", f"cost of {rule} over that of the truth alone",
                         *share(found, rule), len(seeds), "less", 1.2, "effect", details=told(found))  # fmt: skip
 
@@ -256,14 +237,13 @@ def measure(quick: bool, first: int) -> Iterator[Claim]:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", DeprecationWarning)
     seeds, few = range(first, first + (2 if quick else 20)), range(first, first + (2 if quick else 10))
-    with tempfile.TemporaryDirectory() as gone:
-        cache = Cache(Path(gone) if quick else Path.home() / ".cache" / "locum" / "mfbo")
-        yield from savings(cache, seeds, ["forrester"] if quick else list(MOST))
-        yield from safety(cache, seeds, ["forrester"] if quick else ["forrester", "branin"])
-        yield from accuracy(cache, seeds)
-        yield from identities(cache, seeds)
-        if not quick:
-            yield from savings(cache, few, ["borehole", "wing"], many=True)
+    kept = Kept("mfbo", quick, VERSION)
+    yield from savings(kept, seeds, ["forrester"] if quick else list(MOST))
+    yield from safety(kept, seeds, ["forrester"] if quick else ["forrester", "branin"])
+    yield from accuracy(kept, seeds)
+    yield from identities(kept, seeds)
+    if not quick:
+        yield from savings(kept, few, ["borehole", "wing"], many=True)
 
 
 if __name__ == "__main__":

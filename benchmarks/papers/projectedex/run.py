@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main, over_seeds
+from claims import Claim, Kept, main, over_seeds
 
 from locum.explain.projectedex import StyleExplainer
 from locum.nets import Reference, seeded, train
@@ -64,16 +62,12 @@ def measure(quick: bool, first: int, device: str) -> Iterator[Claim]:
     """All claims, the headline first."""
     torch.set_num_threads(1)
     seeds = range(first, first + (2 if quick else SEEDS))
-    folder = Path(tempfile.mkdtemp()) if quick else Path.home() / ".cache" / "locum" / "projectedex"
-    try:
-        runs = [world("pneumonia", seed, "abc" if quick else "abcde", quick, folder, device) for seed in seeds]
-        yield from needed(runs, device)
-        if not quick:
-            yield from beside(runs)
-            yield from brains([world("brain", seed, "ab", quick, folder, device) for seed in seeds])
-    finally:
-        if quick:
-            shutil.rmtree(folder)
+    kept = Kept("projectedex", quick, [SETTINGS, VARIANTS, STEPS[device], SCREEN, CHOOSING, MEASURED, TURNING])
+    runs = [world("pneumonia", seed, "abc" if quick else "abcde", quick, kept, device) for seed in seeds]
+    yield from needed(runs, device)
+    if not quick:
+        yield from beside(runs)
+        yield from brains([world("brain", seed, "ab", quick, kept, device) for seed in seeds])
 
 
 # ---------------------------------------------------------------------- data
@@ -185,7 +179,7 @@ def on_features(X: Any, y: Any) -> nn.Module:
 
 
 # ---------------------------------------------------------------------- one seed
-def world(name: str, seed: int, variants: str, quick: bool, folder: Path, device: str) -> dict[str, Any]:
+def world(name: str, seed: int, variants: str, quick: bool, kept: Kept, device: str) -> dict[str, Any]:
     """Everything measured on one split of a set, by variant."""
     X, y = pneumonia() if name == "pneumonia" else brain()
     if quick:
@@ -199,36 +193,22 @@ def world(name: str, seed: int, variants: str, quick: bool, folder: Path, device
     held, truth = parts["test"]
     accuracy = [float((Reference(net, device=device).predict(held) == truth).mean()) for net in nets]
     out: dict[str, Any] = {"accuracy": accuracy[0], "accuracy of the independent one": accuracy[1], "test": len(held)}
-    # What was kept under other settings is not taken for this.
-    settings = (SETTINGS, VARIANTS, STEPS[device], SCREEN, CHOOSING, MEASURED, TURNING)
-    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
     for letter in variants:
-        here = folder / f"{name}-{seed}-{letter}-{key}"
-        out[letter] = kept(here, lambda letter=letter, here=here: variant(letter, name, seed, parts, nets, quick, here, device))
+        cell = [name, seed, letter]
+        training = None if kept.folder is None else kept.folder / kept.key(cell)
+        out[letter] = kept(cell, partial(variant, letter, name, seed, parts, nets, quick, training, device))
     return out
 
 
-def kept(folder: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What was measured before, or is now."""
-    file = folder / "measured.json"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        found = work()
-        beside = file.with_suffix(".part")
-        beside.write_text(json.dumps(found), encoding="utf-8")
-        beside.replace(file)
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
 def variant(
-    letter: str, name: str, seed: int, parts: Any, nets: Any, quick: bool, folder: Path, device: str
+    letter: str, name: str, seed: int, parts: Any, nets: Any, quick: bool, training: Path | None, device: str
 ) -> dict[str, Any]:
     settings = SETTINGS | (QUICK if quick else {}) | VARIANTS[letter]
     sx = StyleExplainer(nets[0], random_state=seed, device=device, **settings)
     steps = 32 if quick else STEPS[device][name]
     if letter == "d":
         steps //= 2  # as many batches of images, since there are none of noise
-    sx.fit(*parts["fit"], steps=steps, checkpoint=folder, checkpoint_every=100)
+    sx.fit(*parts["fit"], steps=steps, checkpoint=training, checkpoint_every=100)
     told = sx.fidelity(parts["test"][0][:MEASURED])
     out = {
         "agreement": told.agreement.value, "divergence": told.divergence.value, "pixel": told.pixel.value,

@@ -12,12 +12,8 @@ kept in ~/.cache/locum/root, and a run that was stopped goes on from there; dele
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main, over_seeds
+from claims import Claim, Kept, main, over_seeds
 
 from locum.optimize.offline import ConservativeObjective, GradientAscent, OfflineOptimizer
 from locum.optimize.root import BridgeOptimizer
@@ -57,46 +53,31 @@ def measure(quick: bool, first: int) -> Iterator[Claim]:
     task = tf_bind_8()
     seeds = range(first, first + (FEW if quick else SEEDS))
     few = seeds[:FEW]
-    folder = Path(tempfile.mkdtemp()) if quick else Path.home() / ".cache" / "locum" / "root"
-    try:
-        cells = Cells(task, folder, QUICK if quick else SIZES)
-        runs = [cells.bridge(seed) for seed in seeds]
-        yield from levels(runs, quick)
-        yield from beside(runs, quick)
-        yield from hosts(cells, runs, few, quick)
-        if not quick:
-            yield from ablations(cells, runs, few)
-            yield from small(cells, few)
-    finally:
-        if quick:
-            shutil.rmtree(folder)
+    cells = Cells(task, quick)
+    runs = [cells.bridge(seed) for seed in seeds]
+    yield from levels(runs, quick)
+    yield from beside(runs, quick)
+    yield from hosts(cells, runs, few, quick)
+    if not quick:
+        yield from ablations(cells, runs, few)
+        yield from small(cells, few)
 
 
 # ---------------------------------------------------------------------- what is run
 class Cells:
     """What was measured before, or is now."""
 
-    def __init__(self, task: OfflineTask, folder: Path, sizes: dict[str, Any]) -> None:
-        self.task, self.folder, self.sizes = task, folder, sizes
+    def __init__(self, task: OfflineTask, quick: bool) -> None:
+        self.task, self.sizes = task, QUICK if quick else SIZES
+        self.kept = Kept("root", quick, [self.sizes, USES, ALPHAS])
 
     def bridge(self, seed: int, share: float = 1.0, **settings: Any) -> dict[str, Any]:
         """Everything that one fit gives."""
-        return self._kept(["bridge", seed, share, settings], lambda: self._bridge(seed, share, settings))
+        return self.kept(["bridge", seed, share, settings], lambda: self._bridge(seed, share, settings))
 
     def host(self, name: str, seed: int, share: float = 1.0) -> list[float]:
         """Percentiles of an optimiser without a bridge."""
-        return self._kept(["host", name, HOST[name], seed, share], lambda: self._host(name, seed, share))
-
-    def _kept(self, name: list[Any], work: Callable[[], Any]) -> Any:
-        key = hashlib.sha256(repr([name, sorted(self.sizes.items()), USES, ALPHAS]).encode()).hexdigest()[:16]
-        file = self.folder / f"{name[0]}-{key}.json"
-        if not file.exists():
-            print(f"running {name}", file=sys.stderr, flush=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            beside = file.with_suffix(".part")
-            beside.write_text(json.dumps(work()), encoding="utf-8")
-            beside.replace(file)
-        return json.loads(file.read_text(encoding="utf-8"))
+        return self.kept(["host", name, HOST[name], seed, share], lambda: self._host(name, seed, share))
 
     def _data(self, seed: int, share: float) -> tuple[Any, Any]:
         rows = np.random.default_rng(seed).permutation(len(self.task.y))[: round(share * len(self.task.y))]

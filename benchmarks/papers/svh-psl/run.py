@@ -13,19 +13,18 @@ over.
 
 from __future__ import annotations
 
-import json
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main
+from claims import Claim, Kept, main
 
 from locum.core.bounds import bootstrap_mean
 from locum.optimize.svh_psl import ParetoSetLearner, hypervolume
@@ -52,7 +51,7 @@ class Size:
     def __init__(self, quick: bool) -> None:
         self.problems = ("VLMOP2", "RE21") if quick else tuple(PROBLEMS)
         self.batches, self.steps, self.seeds, self.acquired = (1, 60, 2, 1) if quick else (5, 300, 5, 2)
-        self.folder = Path(tempfile.mkdtemp()) if quick else Path.home() / ".cache" / "locum" / "svh-psl"
+        self.kept = Kept("svh-psl", quick, [self.batches, self.steps])
 
 
 # ---------------------------------------------------------------------- one run
@@ -158,20 +157,12 @@ def acquired(problem: MultiObjective, name: str, size: Size, seed: int) -> Run:
 
 
 # ---------------------------------------------------------------------- all runs
-def kept(size: Size, problem: str, name: str, seed: int, run: Callable[[], Run]) -> Run:
-    """What a run gave, from the folder where it is there."""
-    path = size.folder / f"{problem}-{name.replace(' ', '_')}-{seed}.json"
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+def quietly(run: Callable[[], Run]) -> Run:
+    """What a run gives, and its seconds."""
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # BoTorch's own, about the packages under it
-        found = run() | {"seconds": time.perf_counter() - began}
-    size.folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found), encoding="utf-8")
-    told = ", ".join(f"{key} {value:.3g}" for key, value in found.items() if isinstance(value, float))
-    print(f"{problem}, {name}, seed {seed}: {told}", file=sys.stderr, flush=True)
-    return found
+        return run() | {"seconds": time.perf_counter() - began}
 
 
 def every(size: Size, seed: int) -> dict[tuple[str, str], list[Run]]:
@@ -192,7 +183,7 @@ def every(size: Size, seed: int) -> dict[tuple[str, str], list[Run]]:
             for one in learners:
                 jobs[one] = lambda problem, size, seed, one=one: learner(problem, one, size, seed)
             for method, job in jobs.items():
-                found = kept(size, name, method, seed + k, lambda job=job, problem=problem, k=k: job(problem, size, seed + k))
+                found = size.kept([name, method, seed + k], partial(quietly, partial(job, problem, size, seed + k)))
                 out.setdefault((name, method), []).append(found)
     return out
 
