@@ -30,6 +30,7 @@ from locum.emulate.fab_devs import (
     forecast_errors,
 )
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
+from locum.emulate.info_koopman import KoopmanEmulator, KoopmanWarning, Modes
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
 from locum.emulate.trajectories import Trajectories
@@ -50,6 +51,9 @@ __all__ = [
     "DynamicsScore",
     "DynamicsReconstructor",
     "Cycle",
+    "KoopmanEmulator",
+    "KoopmanWarning",
+    "Modes",
     "Persistence",
     "LaggedMap",
     "Analogues",
