@@ -255,13 +255,12 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, BaseEstimator):
         return self
 
     def _take_units(self, runs: Trajectories) -> None:
-        rows = runs.stacked()
-        if self.shape is None:
-            spread = rows.std(axis=0)
-            self.mean_, self.scale_ = rows.mean(axis=0), np.where(spread > 0, spread, 1.0)
-        else:  # columns are places of a field: one unit for all
-            spread = float(rows.std()) or 1.0
-            self.mean_, self.scale_ = np.full(rows.shape[1], rows.mean()), np.full(rows.shape[1], spread)
+        rows, nodes = runs.stacked(), len(self._graph(runs.dimension)[0])
+        # Columns of one kind have one unit: those of all nodes, or all places of a field.
+        alike = rows.reshape(-1, 1) if self.shape is not None else rows.reshape(-1, rows.shape[1] // nodes)
+        mean, spread = alike.mean(axis=0), alike.std(axis=0)
+        times = rows.shape[1] // alike.shape[1]
+        self.mean_, self.scale_ = np.tile(mean, times), np.tile(np.where(spread > 0, spread, 1.0), times)
         self.dt_, self.n_features_in_, self._last = runs.dt, rows.shape[1], rows[-1]
 
     def _take_map(self, found: Any) -> None:
@@ -595,4 +594,4 @@ def _effective_dimension(z: Array) -> float:
 
     from locum.emulate._koopman_information import entropy
 
-    return float(np.exp(entropy(torch.as_tensor(z))))
+    return float(entropy(torch.as_tensor(z)).exp())
