@@ -438,13 +438,15 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, BaseEstimator):
         Returns
         -------
         dict of int to dict of str to Fidelity
-            By horizon, "Koopman", "persistence" and, unless the model was loaded, "linear map" of what is observed.
+            By horizon, "Koopman", "persistence" and, unless the model was loaded, "linear map" of what is observed (of as many
+            principal components as there are latents, for fields).
         """
         check_is_fitted(self, "operator_")
         runs = Trajectories.of(X_test)
         models: dict[str, Forecasts] = {"Koopman": self, "persistence": Persistence().fit(runs)}
         if self._seen is not None:
-            models["linear map"] = LaggedMap().fit(self._seen)
+            few = None if self.shape is None else min(len(self.operator_), sum(self._seen.lengths) - 1)
+            models["linear map"] = LaggedMap(components=few).fit(self._seen)
         spread = runs.stacked().std(axis=0)
         whole = np.full_like(spread, np.sqrt((spread**2).mean())) if self.shape is not None else spread
         return errors_by_horizon(models, runs, horizons, origins, whole, level, random_state)

@@ -47,6 +47,8 @@ class LaggedMap(Forecasts, BaseEstimator):
         2 adds the products of all pairs.
     ridge : float, default=1e-06
         On standardised features, relative to the number of rows.
+    components : int or None, default=None
+        Leading principal components that states are reduced to; for fields of many columns.
 
     Attributes
     ----------
@@ -54,14 +56,15 @@ class LaggedMap(Forecasts, BaseEstimator):
 
     Notes
     -----
-    Cost: one least squares problem. References: Schmid, Journal of Fluid Mechanics 656 (2010); Gauthier et al., arXiv
-    2106.07688.
+    Cost: one least squares problem; with components, a singular value decomposition before. References: Schmid, Journal of
+    Fluid Mechanics 656 (2010); Gauthier et al., arXiv 2106.07688.
     """
 
-    def __init__(self, lags: int = 1, degree: int = 1, ridge: float = 1e-6) -> None:
+    def __init__(self, lags: int = 1, degree: int = 1, ridge: float = 1e-6, components: int | None = None) -> None:
         self.lags = lags
         self.degree = degree
         self.ridge = ridge
+        self.components = components
 
     def fit(self, X: Any) -> Self:
         """Least squares over all rows that have enough rows before them.
@@ -75,14 +78,30 @@ class LaggedMap(Forecasts, BaseEstimator):
             raise InvalidData(f"expected degree= of 1 or 2, got {self.degree}")
         runs = Trajectories.of(X)
         self._scale_by(runs)
-        windows = (runs.windows(self.lags + 1) - self.mean_) / self.scale_
+        windows = self._reduced(runs).windows(self.lags + 1)
         features = self._features(windows[:, :-1].reshape(len(windows), -1))
         self.coef_ = _ridge(features, windows[:, -1] - windows[:, -2], self.ridge)
         return self
 
     def _scale_by(self, runs: Trajectories) -> None:
         rows = runs.stacked()
-        self.n_features_in_, self.mean_, self.scale_ = runs.dimension, rows.mean(axis=0), rows.std(axis=0)
+        spread = rows.std(axis=0)
+        self.n_features_in_, self.mean_ = runs.dimension, rows.mean(axis=0)
+        self.scale_ = np.where(spread > 0, spread, 1.0)
+        self._axes = np.eye(runs.dimension) if self.components is None else self._principal(rows)
+
+    def _principal(self, rows: Array) -> Array:
+        require_whole(1, components=self.components)
+        most = min(len(rows), rows.shape[1])
+        if self.components > most:
+            raise InvalidData(f"expected components= of at most {most}, got {self.components}")
+        self.scale_ = np.ones(rows.shape[1])
+        found = np.linalg.svd(rows - self.mean_, full_matrices=False)[2][: self.components].T
+        size = ((rows - self.mean_) @ found).std(axis=0)
+        return np.asarray(found / size, dtype=float)
+
+    def _reduced(self, runs: Trajectories) -> Trajectories:
+        return Trajectories.of([((run - self.mean_) / self.scale_) @ self._axes for run in runs.states], dt=runs.dt)
 
     def _features(self, flat: Array) -> Array:
         parts = [np.ones((len(flat), 1)), flat]
@@ -93,13 +112,13 @@ class LaggedMap(Forecasts, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """Go on from the last rows of `history` (T, d), of which it needs `lags`."""
-        past = (history_of(self, history, self.lags)[-self.lags :] - self.mean_) / self.scale_
+        past = ((history_of(self, history, self.lags)[-self.lags :] - self.mean_) / self.scale_) @ self._axes
         out = np.empty((n_steps, past.shape[1]))
         with np.errstate(over="ignore", invalid="ignore"):
             for t in range(n_steps):
                 out[t] = past[-1] + (self._features(past.reshape(1, -1)) @ self.coef_)[0]
                 past = np.concatenate([past[1:], out[t : t + 1]])
-            return out * self.scale_ + self.mean_
+            return out @ np.linalg.pinv(self._axes) * self.scale_ + self.mean_
 
 
 class Analogues(Forecasts, BaseEstimator):
