@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
 from locum.inside._graph import AttributionGraph, attribution_graph
+from locum.inside.alignment_audit import AlignmentAudit, AuditLine, audit
+from locum.inside.causal_model import CausalModel, Interventions
 from locum.inside.concepts import (
     ConceptDetection,
     SharedNeurons,
@@ -14,6 +16,7 @@ from locum.inside.concepts import (
     shared_neurons,
     text_scores,
 )
+from locum.inside.cuts import Cut, LanguageModelCut, NetworkCut, States
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.encoders import (
     AuxiliaryLoss,
@@ -33,6 +36,14 @@ from locum.inside.geometry import absorption_score, babel, babel_selected, effec
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
+from locum.inside.nonlinear_dilemma import (
+    Alignment,
+    AlignmentMap,
+    CodeLength,
+    NeuronMap,
+    OrthogonalMap,
+    RevNetMap,
+)
 from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
@@ -87,6 +98,21 @@ __all__ = [
     "attribution_graph",
     "AttributionGraph",
     "Verification",
+    "CausalModel",
+    "Interventions",
+    "Cut",
+    "NetworkCut",
+    "LanguageModelCut",
+    "States",
+    "Alignment",
+    "AlignmentMap",
+    "NeuronMap",
+    "OrthogonalMap",
+    "RevNetMap",
+    "CodeLength",
+    "audit",
+    "AlignmentAudit",
+    "AuditLine",
     "EncoderSpec",
     "ReLU",
     "Gated",
