@@ -27,12 +27,12 @@ class Neurons(nn.Module):
 class Rotation(nn.Module):
     """An orthogonal matrix, kept so by Cayley's transform around a random one."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dtype: Any = None) -> None:
         super().__init__()
         start = nn.init.orthogonal_(torch.empty(width, width, dtype=torch.float64))
-        self.linear = parametrizations.orthogonal(nn.Linear(width, width, bias=False), orthogonal_map="cayley")
+        self.linear = parametrizations.orthogonal(nn.Linear(width, width, bias=False, dtype=dtype), orthogonal_map="cayley")
         with torch.no_grad():
-            self.linear.weight = start.to(torch.get_default_dtype())
+            self.linear.weight = start.to(dtype or torch.get_default_dtype())
 
     def forward(self, h: Tensor) -> Tensor:
         return self.linear(h)
@@ -45,9 +45,11 @@ class Rotation(nn.Module):
 class _Coupling(nn.Module):
     """y1 = h1 + F(h2), y2 = h2 + G(y1)."""
 
-    def __init__(self, half: int, width: int) -> None:
+    def __init__(self, half: int, width: int, dtype: Any) -> None:
         super().__init__()
-        self.f, self.g = (nn.Sequential(nn.Linear(half, width), nn.ReLU(), nn.Linear(width, half)) for _ in range(2))
+        self.f, self.g = (
+            nn.Sequential(nn.Linear(half, width, dtype=dtype), nn.ReLU(), nn.Linear(width, half, dtype=dtype)) for _ in range(2)
+        )
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         first = first + self.f(second)
@@ -61,9 +63,9 @@ class _Coupling(nn.Module):
 class RevNet(nn.Module):
     """Coupled halves, block after block."""
 
-    def __init__(self, width: int, blocks: int, hidden: int) -> None:
+    def __init__(self, width: int, blocks: int, hidden: int, dtype: Any = None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_Coupling(width // 2, hidden) for _ in range(blocks))
+        self.blocks = nn.ModuleList(_Coupling(width // 2, hidden, dtype) for _ in range(blocks))
 
     def forward(self, h: Tensor) -> Tensor:
         first, second = h.chunk(2, dim=-1)

@@ -33,7 +33,7 @@ class AlignmentMap(ABC):
     """A family of invertible maps of an activation."""
 
     @abstractmethod
-    def made(self, width: int) -> Any:
+    def made(self, width: int, dtype: Any = None) -> Any:
         """A torch module with an ``inverse``, its weights drawn from torch's generator."""
 
 
@@ -42,7 +42,7 @@ class AlignmentMap(ABC):
 class NeuronMap(AlignmentMap):
     """No map: each node owns single neurons, added one at a time where they lower the loss most."""
 
-    def made(self, width: int) -> Any:
+    def made(self, width: int, dtype: Any = None) -> Any:
         from locum.inside._alignment import Neurons
 
         return Neurons()
@@ -56,10 +56,10 @@ class NeuronMap(AlignmentMap):
 class OrthogonalMap(AlignmentMap):
     """u = W h with an orthogonal matrix W: nodes own directions."""
 
-    def made(self, width: int) -> Any:
+    def made(self, width: int, dtype: Any = None) -> Any:
         from locum.inside._alignment import Rotation
 
-        return Rotation(width)
+        return Rotation(width, dtype)
 
     def __str__(self) -> str:
         return "orthogonal"
@@ -83,12 +83,12 @@ class RevNetMap(AlignmentMap):
     def __post_init__(self) -> None:
         require_whole(1, blocks=self.blocks, width=self.width)
 
-    def made(self, width: int) -> Any:
+    def made(self, width: int, dtype: Any = None) -> Any:
         from locum.inside._alignment import RevNet
 
         if width % 2:
             raise InvalidData(f"expected an activation of even width for a RevNet, which couples its halves, got {width}")
-        return RevNet(width, self.blocks, self.width)
+        return RevNet(width, self.blocks, self.width, dtype)
 
     def __str__(self) -> str:
         return f"RevNet({self.blocks}, {self.width})"
@@ -240,7 +240,7 @@ class Alignment(BaseEstimator):
         width = found.hidden.shape[1]
         sizes = self._sizes(interventions.nodes, width)
         with seeded(self.random_state, device=self.device):
-            made = self.map.made(width).to(found.hidden.dtype)
+            made = self.map.made(width, found.hidden.dtype)
         module = Aligned(made, first_coordinates(sizes, width)).to(self.device)
         self._check_labels(found, interventions)
         self.history_ = None
