@@ -301,8 +301,8 @@ def test_settings_that_cannot_be_used_are_refused(training, settings, message):
 
 def test_networks_and_interventions_that_do_not_fit_are_refused(training, language_model):
     net = planted(True)
+    odd = torch.nn.Sequential(torch.nn.Linear(WIDTH, 5), torch.nn.Linear(5, 2)).eval()
     with pytest.raises(InvalidData, match="expected an activation of even width for a RevNet"):
-        odd = torch.nn.Sequential(torch.nn.Linear(WIDTH, 5), torch.nn.Linear(5, 2)).eval()
         Alignment(NetworkCut(odd, "0"), RevNetMap(), blocks=1).fit(training)
     with pytest.raises(InvalidData, match="expected at least one intervention, got none"):
         Alignment(NetworkCut(net, "1"), blocks=1).fit(training.part(0, 0))

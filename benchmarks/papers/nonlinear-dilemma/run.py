@@ -112,7 +112,8 @@ def dilemma(nets, layers, n: int, epochs: int, device: str) -> Iterator[Claim]:
                 here = cut(net, layer, device)
                 before, after = here.states(X), here.states(fresh)
                 for kind in MAPS:
-                    made = Alignment(here, kind, epochs=epochs, device=device, random_state=seed, **FIT).fit(fit, states=before)
+                    made = Alignment(here, kind, epochs=epochs, random_state=seed, **FIT)
+                    made.fit(fit, states=before)
                     row = found.setdefault(name, {}).setdefault(layer, {}).setdefault(str(kind), [])
                     row.append({"IIA": made.iia(test, states=after).value, "drift": made.drift_,
                                 "distance": made.distance(test, states=after)})  # fmt: skip
@@ -145,7 +146,8 @@ def verdicts(name: str, what: str, lines, wanted: bool, **settings) -> Claim:
     spread = math.sqrt(share * (1 - share) / len(lines))
     told = [{"IIA": line.iia.value, "lower": line.iia.lower, "seen": line.seen.value, "parameters": line.parameters,
              "distance": line.distance, "controls": {key: one.value for key, one in line.controls.items()},
-             "code": None if line.code is None else line.code.bits, "reasons": list(line.reasons)} for line in lines]  # fmt: skip
+             "code": None if line.code is None else line.code.bits, "reasons": list(line.reasons)}
+            for line in lines]  # fmt: skip
     return Claim(name, f"share of networks with the verdict '{what}'", share, share - spread, share + spread, len(lines),
                  threshold=0.99, decided_by="effect", details={"lines": told}, **settings)  # fmt: skip
 
@@ -154,7 +156,7 @@ def audits(nets, n: int, epochs: int, seeds: range, law: dict, device: str) -> I
     task = HierarchicalEquality()
     algorithm = CausalModel(*task.algorithms["both equalities"])
     X, fresh = task.sample(n // 2, seed=3)[0], task.sample(50_000, seed=4)[0]
-    fit = {**FIT, "epochs": epochs, "device": device}
+    fit = {**FIT, "epochs": epochs}
     common = {"settings": fit, "n": n, "n_test": 4000}
     lines: dict = {}
     for seed, net in nets.items():
@@ -212,7 +214,8 @@ def language(seeds: range, n: int, prompts: int, epochs: int) -> Iterator[Claim]
     every = IndirectObjects(encode)
     parts = [IndirectObjects(encode, every.usable[i::2]) for i in range(2)]
     algorithm = CausalModel(*every.algorithm)
-    X, same, fresh = parts[0].sample(prompts)[0], parts[0].sample(prompts // 3, seed=1)[0], parts[1].sample(prompts // 3, seed=2)[0]
+    X, same = (parts[0].sample(m, seed=i)[0] for i, m in enumerate((prompts, prompts // 3)))
+    fresh = parts[1].sample(prompts // 3, seed=2)[0]
     trained = LanguageModelCut(loaded.model, 15, every.choices)
     told: dict = {}
     for network, here in (("trained", trained), ("drawn anew", trained.untrained(seeds[0]))):

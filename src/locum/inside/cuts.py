@@ -148,7 +148,7 @@ class NetworkCut(Cut):
         from locum.nets import seeded
 
         other = copy.deepcopy(self.model)
-        with seeded(random_state):
+        with seeded(random_state, device=self.device):
             for name, part in other.named_modules():
                 if hasattr(part, "reset_parameters"):
                     part.reset_parameters()

@@ -26,6 +26,7 @@ from locum.inside.cuts import Cut, States
 __all__ = ["Alignment", "AlignmentMap", "CodeLength", "NeuronMap", "OrthogonalMap", "RevNetMap"]
 
 _DRIFT = 1e-3  # standard deviations by which an inverse may miss before a fit is given up
+_REAL = 10_000  # states among which the nearest is looked for
 _PROBES = 2000  # rows on which inverses and single neurons are tried
 
 
@@ -127,7 +128,7 @@ class Alignment(BaseEstimator):
     Parameters
     ----------
     cut : Cut
-        The network and the activation.
+        The network and the activation; the map is trained on its device.
     map : AlignmentMap, default=OrthogonalMap()
     blocks : int or dict of str to int, default=8
         Coordinates that each node owns.
@@ -138,7 +139,6 @@ class Alignment(BaseEstimator):
     patience : int or None, default=None
         Epochs without a lower loss on a tenth of the interventions that is held back, after which training stops; None trains
         on all of them.
-    device : torch.device or str, default="cpu"
     random_state : int, default=0
 
     Attributes
@@ -204,7 +204,6 @@ class Alignment(BaseEstimator):
         batch_size: int = 1024,
         learning_rate: float = 1e-3,
         patience: int | None = None,
-        device: Any = "cpu",
         random_state: int = 0,
     ) -> None:
         self.cut = cut
@@ -214,7 +213,6 @@ class Alignment(BaseEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.patience = patience
-        self.device = device
         self.random_state = random_state
 
     # ------------------------------------------------------------------ fitting
@@ -239,9 +237,10 @@ class Alignment(BaseEstimator):
         found = self.cut.states(interventions.inputs) if states is None else states
         width = found.hidden.shape[1]
         sizes = self._sizes(interventions.nodes, width)
-        with seeded(self.random_state, device=self.device):
+        device = found.hidden.device
+        with seeded(self.random_state):
             made = self.map.made(width, found.hidden.dtype)
-        module = Aligned(made, first_coordinates(sizes, width)).to(self.device)
+        module = Aligned(made, first_coordinates(sizes, width)).to(device)
         self._check_labels(found, interventions)
         self.history_ = None
         if isinstance(self.map, NeuronMap):
@@ -291,7 +290,8 @@ class Alignment(BaseEstimator):
                     "float64, or train with smaller steps"
                 )
 
-        tensors = _tensors(interventions, self.device)
+        device = states.hidden.device
+        tensors = _tensors(interventions, device)
         held = max(1, len(interventions) // 10) if self.patience is not None else 0
         rest, kept = [one[held:] for one in tensors], [one[:held] for one in tensors]
 
@@ -308,7 +308,7 @@ class Alignment(BaseEstimator):
             return train(
                 module, loss, rest, epochs=self.epochs, batch_size=self.batch_size, schedule=schedule,
                 optimizer=lambda parameters: torch.optim.Adam(parameters, lr=self.learning_rate),
-                validate=validate if held else None, patience=self.patience, after_epoch=inverse_holds, device=self.device,
+                validate=validate if held else None, patience=self.patience, after_epoch=inverse_holds, device=device,
                 random_state=self.random_state,
         )  # fmt: skip
 
@@ -388,7 +388,7 @@ class Alignment(BaseEstimator):
         require_whole(2, most=most)
         found = self.cut.states(interventions.inputs) if states is None else states
         edited = self._run(interventions.part(0, most), found, lambda _, __, h: h)
-        real = found.hidden.double().cpu()
+        real = found.hidden[:_REAL].double().cpu()
         own = torch.cdist(real[: len(edited)], real)
         own[own <= 1e-12] = torch.inf  # the input itself, and its doubles
         usual = own.min(dim=1).values.median()
