@@ -17,6 +17,7 @@ from locum.inside.concepts import (
     text_scores,
 )
 from locum.inside.cuts import Cut, LanguageModelCut, NetworkCut, States
+from locum.inside.degeneracies import Degeneracy, LayerDegeneracy, degeneracy
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.encoders import (
     AuxiliaryLoss,
@@ -33,6 +34,8 @@ from locum.inside.encoders import (
 )
 from locum.inside.filters import RowFilter, every_position, first_position, norm_above, positions_before, token_ids
 from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
+from locum.inside.interaction_basis import InteractionBasis
+from locum.inside.interaction_graph import InteractionGraph, Modules
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
@@ -113,6 +116,12 @@ __all__ = [
     "audit",
     "AlignmentAudit",
     "AuditLine",
+    "degeneracy",
+    "Degeneracy",
+    "LayerDegeneracy",
+    "InteractionBasis",
+    "InteractionGraph",
+    "Modules",
     "EncoderSpec",
     "ReLU",
     "Gated",
