@@ -33,7 +33,7 @@ from locum.inside import InteractionBasis, InteractionGraph, Tap, degeneracy
 from locum.nets import seeded, smollm2, train
 
 BASES = ("local", "global", "principal", "neurons")
-TOL = 1e-8
+TOL = 1e-10
 
 
 # ---------------------------------------------------------------------- networks
@@ -215,7 +215,7 @@ def recovered(graph, modules, mixes) -> float:
     truth, found = [], []
     for layer, mix in zip(("4", "7"), mixes[1:], strict=True):
         skip = graph.basis._constants(layer)
-        back = graph.basis.inverse_[layer][skip:, :-1] @ np.linalg.inv(mix).T  # how activations move along a direction, in the plain units
+        back = graph.basis.inverse_[layer][skip:, :-1] @ np.linalg.inv(mix).T  # plain units that move along a direction
         half = back.shape[1] // 2
         whose = (back[:, half:] ** 2).sum(axis=1) > (back[:, :half] ** 2).sum(axis=1)
         truth += whose.tolist()

@@ -133,7 +133,7 @@ def audit(
     algorithm : CausalModel
     inputs, fresh : array-like of shape (m, ...)
         That fit, and that measure. They should share no entities (names, vectors), or memory passes for understanding.
-    maps : sequence of AlignmentMap, default=(NeuronMap(), OrthogonalMap(), RevNetMap())
+    maps : sequence of AlignmentMap, default=(NeuronMap(), OrthogonalMap(), RevNetMap(blocks=10, width=16))
     controls : collection of str, default=("untrained", "shuffled nodes")
     rivals : dict of str to CausalModel or None, default=None
     settings : dict or None, default=None

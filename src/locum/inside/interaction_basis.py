@@ -159,8 +159,9 @@ class InteractionBasis(BaseEstimator):
             else:
                 to, back, size = self._interacting(layer, f, self._gram(i, f, signs))
             self._to[layer], self._back[layer], self.lambda_[layer] = to, back, size.cpu().numpy()
-        self.C_ = {layer: one.cpu().numpy() for layer, one in self._to.items()}
-        self.inverse_ = {layer: one.cpu().numpy() for layer, one in self._back.items()}
+        self.lambda_ = {layer: self.lambda_[layer] for layer in self.layers_}
+        self.C_ = {layer: self._to[layer].cpu().numpy() for layer in self.layers_}
+        self.inverse_ = {layer: self._back[layer].cpu().numpy() for layer in self.layers_}
         return self
 
     def _gram(self, i: int, f: Any, signs: np.random.Generator) -> Any:
@@ -196,14 +197,13 @@ class InteractionBasis(BaseEstimator):
             shift[-1, :-1] = -f[:, :-1].mean(dim=0)
         unshift = 2 * torch.eye(width, dtype=torch.float64, device=f.device) - shift
         centred = f @ shift
-        gram = centred.T @ centred / len(f)
         if self.center:
-            values, vectors = _falling(gram[:-1, :-1], self.tol)
+            values, vectors = _axes(centred[:, :-1], self.tol)
             U = torch.zeros(width, len(values) + 1, dtype=torch.float64, device=f.device)
             U[-1, 0], U[:-1, 1:] = 1.0, vectors
             values = torch.cat([values.new_ones(1), values])
         else:
-            values, U = _falling(gram, self.tol)
+            values, U = _axes(centred, self.tol)
         return shift @ U / values.sqrt(), values.sqrt()[:, None] * (U.T @ unshift), values
 
     def _principal(self, f: Any) -> tuple[Any, Any, Any]:
@@ -300,6 +300,15 @@ def _summed(target: Callable[[Any], Any], signs: Any, row: Any) -> Any:
 
 def _array(X: Any) -> Any:
     return X if hasattr(X, "detach") else np.asarray(X, dtype=np.float64)
+
+
+def _axes(rows: Any, tol: float) -> tuple[Any, Any]:
+    """Eigenvalues of the mean outer product of rows, and vectors, as `_falling`; without squaring what is nearly zero."""
+    torch = need("torch", "an interaction basis", "nets")
+    sizes, vectors = torch.linalg.svd(torch.linalg.qr(rows, mode="r")[1], full_matrices=False)[1:]
+    values = sizes**2 / len(rows)
+    keep = values > max(tol * float(values[0]) if len(values) else 0.0, 0.0)
+    return values[keep], vectors[keep].T
 
 
 def _falling(gram: Any, tol: float) -> tuple[Any, Any]:

@@ -129,7 +129,7 @@ class Alignment(BaseEstimator):
     ----------
     cut : Cut
         The network and the activation; the map is trained on its device.
-    map : AlignmentMap, default=OrthogonalMap()
+    map : AlignmentMap, default=orthogonal
     blocks : int or dict of str to int, default=8
         Coordinates that each node owns.
     epochs : int, default=20
