@@ -194,6 +194,8 @@ class Alignment(BaseEstimator):
     1.0
     """
 
+    papers = ("nonlinear-dilemma",)
+
     def __init__(
         self,
         cut: Cut,
