@@ -212,7 +212,7 @@ class LanguageModelCut(Cut):
                 with self._tap.replace("site", lambda h: h) as seen:
                     said: Any = self.model(input_ids=part, use_cache=True, logits_to_keep=1)
                 hidden.append(seen.original[:, -1].clone())
-                later = said.past_key_values.layers[self.layer :]
+                later = _cache_of(said).layers[self.layer :]
                 keys.append(torch.stack([one.keys[:, :, :-1] for one in later], dim=1))
                 values.append(torch.stack([one.values[:, :, :-1] for one in later], dim=1))
         kept = _Later(self.model, self.layer, torch.cat(keys), torch.cat(values))
@@ -257,6 +257,11 @@ class _Prefix:
         torch = need("torch", "a language model's activations", "lm")
         i = layer - self._first
         return torch.cat([self._keys[:, i], key], dim=2), torch.cat([self._values[:, i], value], dim=2)
+
+
+def _cache_of(said: Any) -> Any:
+    """Keys and values, whatever this release of transformers calls them."""
+    return said["cache"] if "cache" in said else said["past_key_values"]
 
 
 def _logits(found: Any, h: Any) -> Any:

@@ -146,10 +146,12 @@ def degeneracy(net: Any, X: ArrayLike, *, eps: float = 1e-10, device: Any = "cpu
     groups = _groups(on)
     mixing = _mixing(linear, units, groups, blocks, weights, device)
     known = torch.cat(null, dim=1)
+    values = torch.linalg.eigvalsh(hessian)
+    bent = torch.einsum("pi,pi->i", mixing, hessian @ mixing)  # a direction counts where the Hessian agrees
+    mixing = mixing[:, bent <= eps * values[-1]]
     mixing = mixing - known @ (known.T @ mixing)
     explained = known.shape[1] + (_rank(mixing.T @ mixing, eps) if mixing.shape[1] else 0)
-    values = torch.linalg.eigvalsh(hessian).cpu().numpy()
-    values = values / values[-1]
+    values = (values / values[-1]).cpu().numpy()
     said = {name: tuple(one for one in found if len(one) > 1) for name, found in zip(units, groups, strict=True)}
     return Degeneracy(tuple(layers), said, weights, explained, int((values <= eps).sum()), values)
 
