@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
 from locum.inside._graph import AttributionGraph, attribution_graph
+from locum.inside.alignment_audit import AlignmentAudit, AuditLine, audit
+from locum.inside.causal_model import CausalModel, Interventions
 from locum.inside.concepts import (
     ConceptDetection,
     SharedNeurons,
@@ -14,6 +16,8 @@ from locum.inside.concepts import (
     shared_neurons,
     text_scores,
 )
+from locum.inside.cuts import Cut, LanguageModelCut, NetworkCut, States
+from locum.inside.degeneracies import Degeneracy, LayerDegeneracy, degeneracy
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.encoders import (
     AuxiliaryLoss,
@@ -30,9 +34,19 @@ from locum.inside.encoders import (
 )
 from locum.inside.filters import RowFilter, every_position, first_position, norm_above, positions_before, token_ids
 from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
+from locum.inside.interaction_basis import InteractionBasis
+from locum.inside.interaction_graph import InteractionGraph, Modules
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
+from locum.inside.nonlinear_dilemma import (
+    Alignment,
+    AlignmentMap,
+    CodeLength,
+    NeuronMap,
+    OrthogonalMap,
+    RevNetMap,
+)
 from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
@@ -87,6 +101,27 @@ __all__ = [
     "attribution_graph",
     "AttributionGraph",
     "Verification",
+    "CausalModel",
+    "Interventions",
+    "Cut",
+    "NetworkCut",
+    "LanguageModelCut",
+    "States",
+    "Alignment",
+    "AlignmentMap",
+    "NeuronMap",
+    "OrthogonalMap",
+    "RevNetMap",
+    "CodeLength",
+    "audit",
+    "AlignmentAudit",
+    "AuditLine",
+    "degeneracy",
+    "Degeneracy",
+    "LayerDegeneracy",
+    "InteractionBasis",
+    "InteractionGraph",
+    "Modules",
     "EncoderSpec",
     "ReLU",
     "Gated",

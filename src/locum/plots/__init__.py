@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from locum.plots._alignment import plot_audit, plot_interactions
 from locum.plots._attribution import plot_attribution
 from locum.plots._attribution_graph import plot_attribution_graph
 from locum.plots._circuit import plot_circuit, plot_heads, plot_tokens
@@ -40,6 +41,8 @@ __all__ = [
     "plot_counterfactuals",
     "plot_error_curves",
     "plot_detection",
+    "plot_audit",
+    "plot_interactions",
     "plot_series",
     "plot_landmarks",
     "plot_regret",

@@ -6,6 +6,8 @@ from locum.problems._formula import Formula
 from locum.problems._planted import Planted
 from locum.problems.borehole import borehole
 from locum.problems.concept_tree import ConceptTree
+from locum.problems.equalities import Algorithm, DistributiveLaw, HierarchicalEquality
+from locum.problems.indirect_objects import IndirectObjects
 from locum.problems.otl_circuit import otl_circuit
 from locum.problems.piston import piston
 from locum.problems.planted_additive import planted_additive
@@ -28,6 +30,10 @@ __all__ = [
     "seq_comb_mv",
     "low_var",
     "ConceptTree",
+    "Algorithm",
+    "HierarchicalEquality",
+    "DistributiveLaw",
+    "IndirectObjects",
     "Formula",
     "borehole",
     "otl_circuit",
