@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from locum.emulate._rollout_errors import RolloutErrors, TrustRegion, rollout_errors
+from locum.emulate.cape import CAPE, Conditional, Curriculum, FirstGuess, NeuralPDESolver
 from locum.emulate.dynamics import (
     DynamicsReport,
     DynamicsScore,
@@ -67,4 +69,12 @@ __all__ = [
     "ForecastErrors",
     "RecentMean",
     "SeasonalNaive",
+    "NeuralPDESolver",
+    "CAPE",
+    "Conditional",
+    "Curriculum",
+    "FirstGuess",
+    "rollout_errors",
+    "RolloutErrors",
+    "TrustRegion",
 ]

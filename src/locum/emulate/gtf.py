@@ -6,12 +6,9 @@ stay bounded over any length.
 
 from __future__ import annotations
 
-import io
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Real
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,12 +18,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import FormatError, InvalidData, need, require_one_of, require_whole
-from locum.core.export import write_atomically
 from locum.core.surrogate import Saves
 from locum.emulate._gtf_cells import CELLS, OBSERVATIONS, Parameters
 from locum.emulate._gtf_engine import ESTIMATORS, Flat, Problem
 from locum.emulate._gtf_onnx import step_graph
 from locum.emulate._gtf_regions import Cycle, cycles
+from locum.emulate._packed import read_packed, write_packed
 from locum.emulate.dynamics import DynamicsReport, judge_dynamics
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts
 from locum.emulate.trajectories import Trajectories
@@ -431,11 +428,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
 
     def save(self, path: Any) -> None:
         """Write to one file of arrays and JSON (npz), whole or not at all."""
-        record, arrays = self.to_state()
-        packed = io.BytesIO()
-        text = np.array(json.dumps({"format": _FORMAT, **record}))
-        np.savez(packed, record=text, **arrays)  # type: ignore[arg-type]
-        write_atomically(path, packed.getvalue())
+        write_packed(path, _FORMAT, *self.to_state())
 
     @classmethod
     def load(cls, path: Any) -> Self:
@@ -446,17 +439,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         FormatError
             Another kind of file, or of a newer format.
         """
-        try:
-            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as held:
-                arrays = {name: held[name] for name in held.files}
-            record = json.loads(str(arrays.pop("record")))
-        except OSError:
-            raise
-        except Exception as error:
-            raise FormatError(f"{path} is no saved model of dynamics ({error})") from error
-        if record.pop("format", None) != _FORMAT:
-            raise FormatError(f"{path} is not of format {_FORMAT}: update Locum to read it")
-        return cls.from_state(record, arrays)
+        return cls.from_state(*read_packed(path, _FORMAT, "saved model of dynamics"))
 
     def to_onnx(self) -> bytes:
         """One step as an ONNX graph: from "state" (n, m), and "inputs" (n, K), to "next" (n, m) and "observed" (n, N).

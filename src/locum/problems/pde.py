@@ -141,11 +141,11 @@ class Advection:
 
 @dataclass(frozen=True)
 class Burgers:
-    r"""What carries itself along and is smoothed: :math:`u_t + (u^2/2)_x = (\nu / \pi) u_{xx}`, by finite volumes of second order.
+    r"""What carries itself and is smoothed: :math:`u_t + (u^2/2)_x = (\nu / \pi) u_{xx}`, by finite volumes of second order.
 
     Piecewise linear cells with the monotonized central limiter, Godunov's flux and two stages of Runge-Kutta for what is
-    carried; between, in halves, the heat equation for differences of cell means, solved exactly (Strang). The mean over the line
-    is conserved to rounding, and steps are so small that no wave crosses half a cell.
+    carried; between, in halves, the heat equation for differences of cell means, solved exactly (Strang). The mean over the
+    line is conserved to rounding, and steps are so small that no wave crosses half a cell.
 
     Parameters
     ----------
