@@ -17,6 +17,7 @@ from locum.plots._pareto import plot_pareto
 from locum.plots._pruning import plot_pruned_layers, plot_pruning
 from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
 from locum.plots._regret import plot_foretold, plot_regret, plot_slice
+from locum.plots._rollout import plot_fields, plot_rollout_errors
 from locum.plots._series import plot_landmarks, plot_series
 from locum.plots._shapes import plot_shapes
 
@@ -47,4 +48,6 @@ __all__ = [
     "plot_pareto",
     "plot_attractors",
     "plot_gantt",
+    "plot_rollout_errors",
+    "plot_fields",
 ]
