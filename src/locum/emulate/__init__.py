@@ -32,6 +32,18 @@ from locum.emulate.fab_devs import (
     forecast_errors,
 )
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
+from locum.emulate.online_training import (
+    DirectField,
+    FieldStepper,
+    FIFOBuffer,
+    FIROBuffer,
+    OnlineHistory,
+    OnlineStats,
+    OnlineTrainer,
+    ReservoirBuffer,
+    SimulationFailed,
+    StoredBuffer,
+)
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
 from locum.emulate.trajectories import Trajectories
@@ -77,4 +89,14 @@ __all__ = [
     "rollout_errors",
     "RolloutErrors",
     "TrustRegion",
+    "OnlineTrainer",
+    "ReservoirBuffer",
+    "FIROBuffer",
+    "FIFOBuffer",
+    "StoredBuffer",
+    "OnlineHistory",
+    "OnlineStats",
+    "DirectField",
+    "FieldStepper",
+    "SimulationFailed",
 ]

@@ -493,5 +493,5 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
         for name in ("aux_weight", "residual_weight", "noise", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InvalidData(f"expected {name}= of 0 or more, got {getattr(self, name)!r}")
-        if self.warmup_epochs > self.epochs:
+        if isinstance(self.parameters, CAPE) and self.warmup_epochs > self.epochs:
             raise InvalidData(f"expected warmup_epochs= of at most epochs={self.epochs}, got {self.warmup_epochs}")
