@@ -140,7 +140,7 @@ def test_warm_up_trains_the_first_guess_alone():
 
     model = solver(warmup_epochs=4, epochs=4).fit(*runs(5, 0))
     with seeded(0):
-        fresh = training.network_of("fno", {"width": 8, "kernel": 5, "frames": 1, "modes": 4, "norm": "instance"}, False,
+        fresh = training.network_of("fno", {"width": 8, "kernel": 5, "frames": 1, "modes": 4, "norm": "none"}, False,
                                     width=8, channels=1, history=1, parameters=1, grid=(16,))  # fmt: skip
     assert torch.equal(model.network_.operator.lift.weight, fresh.operator.lift.weight)
     assert not torch.equal(model.network_.guiding.read.weight, fresh.guiding.read.weight)

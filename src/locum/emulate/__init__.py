@@ -42,7 +42,9 @@ from locum.emulate.online_training import (
     OnlineTrainer,
     ReservoirBuffer,
     SimulationFailed,
+    StepRecord,
     StoredBuffer,
+    TrainingBuffer,
 )
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
@@ -94,6 +96,8 @@ __all__ = [
     "FIROBuffer",
     "FIFOBuffer",
     "StoredBuffer",
+    "TrainingBuffer",
+    "StepRecord",
     "OnlineHistory",
     "OnlineStats",
     "DirectField",

@@ -28,9 +28,9 @@ class CAPE:
         What is done to the parameters: their logarithm, standardised; standardised; nothing.
     modes : int, default=16
         Of the spectral branch, in each dimension.
-    norm : {"instance", "layer", "none"}, default="instance"
-        Of the change that is guessed: over the grid, with a gain that is learned, on any grid; the same with weights for each
-        cell, which ties it to one grid; none.
+    norm : {"none", "instance", "layer"}, default="none"
+        Of the change that is guessed: none, so that its size may follow the parameters; to variance 1 over the grid, times a gain
+        that is learned, on any grid; the same with weights for each cell, as in the paper, which ties it to one grid.
     """
 
     width: int = 64
@@ -38,13 +38,13 @@ class CAPE:
     frames: int = 1
     scale: str = "log"
     modes: int = 16
-    norm: str = "instance"
+    norm: str = "none"
 
     def __post_init__(self) -> None:
         require_whole(1, kernel=self.kernel, frames=self.frames, modes=self.modes)
         require_whole(2, width=self.width)
         require_one_of(_SCALES, scale=self.scale)
-        require_one_of(("instance", "layer", "none"), norm=self.norm)
+        require_one_of(("none", "instance", "layer"), norm=self.norm)
         if self.kernel % 2 == 0 or self.width % 2:
             raise InvalidData(f"expected an odd kernel= and an even width=, got {self.kernel} and {self.width}")
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from locum.core.errors import InvalidData, require_whole
 
-__all__ = ["Buffer", "FIFOBuffer", "FIROBuffer", "Record", "ReservoirBuffer", "StoredBuffer"]
+__all__ = ["FIFOBuffer", "FIROBuffer", "ReservoirBuffer", "StepRecord", "StoredBuffer", "TrainingBuffer"]
 
 Array = NDArray[np.floating[Any]]
 
 
 @dataclass(eq=False)
-class Record:
+class StepRecord:
     """One time step of one run.
 
     Attributes
@@ -40,7 +40,7 @@ class Record:
     reads: int = 0
 
 
-class Buffer(ABC):
+class TrainingBuffer(ABC):
     """A bounded store of records; one thread at a time.
 
     Attributes
@@ -102,24 +102,24 @@ class Buffer(ABC):
         """Whether a batch of `n` may be read; a smaller one once no record will come any more."""
 
     @abstractmethod
-    def take(self, n: int, rng: np.random.Generator) -> list[Record]:
+    def take(self, n: int, rng: np.random.Generator) -> list[StepRecord]:
         """A batch, with `reads` counted."""
 
     @abstractmethod
-    def put(self, record: Record, rng: np.random.Generator) -> None:
+    def put(self, record: StepRecord, rng: np.random.Generator) -> None:
         """Take a record in, where `accepts` says that there is room."""
 
     @abstractmethod
     def _clear(self) -> None: ...
 
     @abstractmethod
-    def _held(self) -> list[Record]: ...
+    def _held(self) -> list[StepRecord]: ...
 
-    def _gone(self, record: Record) -> None:
+    def _gone(self, record: StepRecord) -> None:
         self.read_counts[record.reads] += 1
 
 
-class FIFOBuffer(Buffer):
+class FIFOBuffer(TrainingBuffer):
     """The oldest record is read first, once: a batch holds neighbouring steps of the runs that are going on.
 
     Parameters
@@ -132,7 +132,7 @@ class FIFOBuffer(Buffer):
         self.watermark = 0
 
     def _clear(self) -> None:
-        self._queue: deque[Record] = deque()
+        self._queue: deque[StepRecord] = deque()
 
     @property
     def size(self) -> int:
@@ -144,21 +144,21 @@ class FIFOBuffer(Buffer):
     def ready(self, n: int) -> bool:
         return len(self._queue) >= (1 if self.ended else n)
 
-    def take(self, n: int, rng: np.random.Generator) -> list[Record]:
+    def take(self, n: int, rng: np.random.Generator) -> list[StepRecord]:
         batch = [self._queue.popleft() for _ in range(min(n, len(self._queue)))]
         for one in batch:
             one.reads += 1
             self._gone(one)
         return batch
 
-    def put(self, record: Record, rng: np.random.Generator) -> None:
+    def put(self, record: StepRecord, rng: np.random.Generator) -> None:
         self._queue.append(record)
 
-    def _held(self) -> list[Record]:
+    def _held(self) -> list[StepRecord]:
         return list(self._queue)
 
 
-class FIROBuffer(Buffer):
+class FIROBuffer(TrainingBuffer):
     """A random record is read, once, while more than the watermark are there.
 
     Parameters
@@ -172,7 +172,7 @@ class FIROBuffer(Buffer):
         self.watermark = watermark
 
     def _clear(self) -> None:
-        self._records: list[Record] = []
+        self._records: list[StepRecord] = []
 
     @property
     def size(self) -> int:
@@ -184,21 +184,21 @@ class FIROBuffer(Buffer):
     def ready(self, n: int) -> bool:
         return len(self._records) >= (1 if self.ended else self.watermark + n)
 
-    def take(self, n: int, rng: np.random.Generator) -> list[Record]:
+    def take(self, n: int, rng: np.random.Generator) -> list[StepRecord]:
         batch = [_drawn(self._records, rng) for _ in range(min(n, len(self._records)))]
         for one in batch:
             one.reads += 1
             self._gone(one)
         return batch
 
-    def put(self, record: Record, rng: np.random.Generator) -> None:
+    def put(self, record: StepRecord, rng: np.random.Generator) -> None:
         self._records.append(record)
 
-    def _held(self) -> list[Record]:
+    def _held(self) -> list[StepRecord]:
         return self._records
 
 
-class ReservoirBuffer(Buffer):
+class ReservoirBuffer(TrainingBuffer):
     """Any record may be read, again and again; a new one takes the place of a random one that was read.
 
     No record goes unread, and the network need not wait for slow simulations: it repeats what is there. Where none was read and
@@ -219,8 +219,8 @@ class ReservoirBuffer(Buffer):
         self.watermark = watermark
 
     def _clear(self) -> None:
-        self._unseen: list[Record] = []
-        self._seen: list[Record] = []
+        self._unseen: list[StepRecord] = []
+        self._seen: list[StepRecord] = []
 
     @property
     def size(self) -> int:
@@ -236,8 +236,8 @@ class ReservoirBuffer(Buffer):
     def ready(self, n: int) -> bool:
         return bool(self._unseen) if self.ended else self.size >= max(self.watermark, 1)
 
-    def take(self, n: int, rng: np.random.Generator) -> list[Record]:
-        batch = []
+    def take(self, n: int, rng: np.random.Generator) -> list[StepRecord]:
+        batch: list[StepRecord] = []
         while len(batch) < n and self.size and not (self.ended and not self._unseen):
             at = int(rng.integers(self.size))
             new = at < len(self._unseen)
@@ -253,16 +253,16 @@ class ReservoirBuffer(Buffer):
                 self._seen.append(record)
         return batch
 
-    def put(self, record: Record, rng: np.random.Generator) -> None:
+    def put(self, record: StepRecord, rng: np.random.Generator) -> None:
         if self.size >= self.capacity:
             self._gone(_drawn(self._seen, rng))
         self._unseen.append(record)
 
-    def _held(self) -> list[Record]:
+    def _held(self) -> list[StepRecord]:
         return self._unseen + self._seen
 
 
-class StoredBuffer(Buffer):
+class StoredBuffer(TrainingBuffer):
     """Training offline: all records are stored first, and then read in random order, epoch after epoch.
 
     With as many runs and updates as a buffer that is fed while training, it is what that has to be compared with.
@@ -273,7 +273,7 @@ class StoredBuffer(Buffer):
         self.watermark = 0
 
     def _clear(self) -> None:
-        self._records: list[Record] = []
+        self._records: list[StepRecord] = []
         self._order: list[int] = []
 
     @property
@@ -286,8 +286,8 @@ class StoredBuffer(Buffer):
     def ready(self, n: int) -> bool:
         return self.ended and bool(self._records)
 
-    def take(self, n: int, rng: np.random.Generator) -> list[Record]:
-        batch = []
+    def take(self, n: int, rng: np.random.Generator) -> list[StepRecord]:
+        batch: list[StepRecord] = []
         while len(batch) < n:
             if not self._order:
                 self._order = rng.permutation(len(self._records)).tolist()
@@ -295,19 +295,19 @@ class StoredBuffer(Buffer):
             batch[-1].reads += 1
         return batch
 
-    def put(self, record: Record, rng: np.random.Generator) -> None:
+    def put(self, record: StepRecord, rng: np.random.Generator) -> None:
         self._records.append(record)
 
-    def _held(self) -> list[Record]:
+    def _held(self) -> list[StepRecord]:
         return self._records
 
 
-def _drawn(records: list[Record], rng: np.random.Generator) -> Record:
+def _drawn(records: list[StepRecord], rng: np.random.Generator) -> StepRecord:
     """A random record, taken out."""
     return _pop(records, int(rng.integers(len(records))))
 
 
-def _pop(records: list[Record], at: int) -> Record:
+def _pop(records: list[StepRecord], at: int) -> StepRecord:
     """Take one out in constant time: the last fills its place."""
     records[at], records[-1] = records[-1], records[at]
     return records.pop()

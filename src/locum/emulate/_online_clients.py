@@ -78,8 +78,6 @@ class Clients(ABC):
     ----------
     simulate : callable
         From parameters to fields, one after the other.
-    P : sequence of ndarray
-        Parameters of each run.
     n_clients : int
     max_restarts : int
         Of each run.
@@ -90,12 +88,23 @@ class Clients(ABC):
         How many runs were begun again.
     """
 
-    def __init__(self, simulate: Simulate, P: Sequence[Array], n_clients: int, max_restarts: int) -> None:
-        self.simulate, self.P, self.n_clients, self.max_restarts = simulate, P, min(n_clients, len(P)), max_restarts
+    def __init__(self, simulate: Simulate, n_clients: int, max_restarts: int) -> None:
+        self.simulate, self.n_clients, self.max_restarts = simulate, n_clients, max_restarts
+        self.begin([])
+        self._open()
+
+    def begin(self, P: Sequence[Array]) -> None:
+        """Run simulations anew, once those of before have finished.
+
+        Parameters
+        ----------
+        P : sequence of ndarray
+            Parameters of each run.
+        """
+        self.P = P
         self.todo = deque(range(len(P)))
         self.attempts = [0] * len(P)
         self.restarts = 0
-        self._open()
 
     def lost(self, run: int, why: str) -> None:
         """Put a run back, first in the row; or give up.
@@ -170,12 +179,13 @@ class SerialClients(Clients):
 
 def _work(pipe: Connection, simulate: Simulate) -> None:
     """What a process does: runs, one after the other, whose steps it sends as far as the pipe takes them."""
-    while (p := pipe.recv()) is not None:
+    while True:
         try:
+            p = pipe.recv()
             for field, seconds in streamed(simulate, p):
                 pipe.send((field, seconds))
             pipe.send(None)
-        except (BrokenPipeError, ConnectionResetError):
+        except (EOFError, BrokenPipeError, ConnectionResetError):
             return
         except Exception as error:
             pipe.send(repr(error))
@@ -272,7 +282,7 @@ def _ended(worker: _Worker) -> None:
 
 
 class RayClients(Clients):
-    """As tasks on whatever cluster `ray.init` has joined, which may be a few steps ahead of what was received, and then wait."""
+    """As tasks on whatever cluster `ray.init` has joined; each may be a few steps ahead of what was received, then waits."""
 
     def _open(self) -> None:
         ray = need("ray", "backend='ray'", "ray")

@@ -22,6 +22,7 @@ Array = NDArray[np.floating[Any]]
 
 _HALVINGS = 4
 _ROWS = 1024
+_LOOK = 100  # updates between two looks at the loss, since reading a number off a GPU waits for it
 
 
 class Stepping(nn.Module):
@@ -87,8 +88,8 @@ class Learner:
         self.optimizer.step()
         self.schedule.step()
         self.updates += 1
-        if self.updates % 100 == 0 and not math.isfinite(float(loss)):  # seldom, since reading a number off a GPU waits for it
-            raise TrainingFailed(f"the loss of update {self.updates} is {float(loss)}; scale the fields, or lower lr=")
+        if self.updates % _LOOK == 0 and not math.isfinite(found := float(loss.detach())):
+            raise TrainingFailed(f"the loss of update {self.updates} is {found}; scale the fields, or lower lr=")
 
 
 def said_by(network: nn.Module, inputs: Array, device: Any) -> Array:

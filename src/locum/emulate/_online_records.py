@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locum.core.errors import InvalidData
-from locum.emulate._online_buffers import Record
+from locum.emulate._online_buffers import StepRecord
 from locum.emulate._online_clients import Message
 
 __all__ = ["Assembler", "OnlineStats", "Units"]
@@ -126,7 +126,7 @@ class Assembler:
         self.quarantined: list[int] = []
         self.stats = OnlineStats()
 
-    def take(self, message: Message) -> Record | None:
+    def take(self, message: Message) -> StepRecord | None:
         """A record, where the message makes one.
 
         Raises
@@ -159,7 +159,7 @@ class Assembler:
             return None
         self.steps[run] = step + 1
         if not self.pairs:
-            return Record(run, step, self.units.at(self.P[run], step), self.units.standard(now))
+            return StepRecord(run, step, self.units.at(self.P[run], step), self.units.standard(now))
         if before is None:
             return None
-        return Record(run, step, self.units.with_constants(before, self.P[run]), self.units.standard(now))
+        return StepRecord(run, step, self.units.with_constants(before, self.P[run]), self.units.standard(now))

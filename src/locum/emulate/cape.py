@@ -62,7 +62,7 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
     next field; the operator sees the parameters through that guess alone. Training goes over, smoothly, from true fields as
     inputs to the network's own:
 
-    .. math:: \hat u_e = u + N\Big(W \,\mathrm{gelu}\big(\textstyle\sum_i a_i(p) \odot D_i y + V y\big)\Big), \quad
+    .. math:: \hat u_e = u + W \,\mathrm{gelu}\big(\textstyle\sum_i a_i(p) \odot D_i y + V y\big), \quad
        y = \mathrm{gelu}(K u), \qquad u^{t+1} = G(u^t, \hat u_e)
 
     Parameters
@@ -128,8 +128,7 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
     Cost: on one core about 0.3 s for 1000 steps of 64 cells, forwards and backwards; epochs times runs times frames of them.
 
     **Departures**: convolutions are circular, as the grid is, and the operators get no coordinates and no padding, so that a
-    shifted field gives a shifted answer; the first guess is normalised over the grid with a gain that is learned, and not for
-    each cell; errors of frames are averaged, so that `aux_weight` is another than in the paper; the penalty on the gradient by
+    shifted field gives a shifted answer; the change that is guessed is not normalised, which was far better here; errors of frames are averaged, so that `aux_weight` is another than in the paper; the penalty on the gradient by
     parameters is not there.
 
     References

@@ -19,14 +19,14 @@ from sklearn.utils.validation import check_is_fitted
 from locum.core.bounds import bootstrap_mean
 from locum.core.errors import InvalidData, need, require_one_of, require_positive, require_whole
 from locum.core.fidelity import Fidelity
-from locum.emulate._online_buffers import Buffer, FIFOBuffer, FIROBuffer, ReservoirBuffer, StoredBuffer
+from locum.emulate._online_buffers import FIFOBuffer, FIROBuffer, ReservoirBuffer, StepRecord, StoredBuffer, TrainingBuffer
 from locum.emulate._online_clients import CLIENTS, Clients, SimulationFailed
 from locum.emulate._online_records import Assembler, OnlineStats, Units
 from locum.emulate.stepper import Steps
 
 __all__ = [
-    "DirectField", "FIFOBuffer", "FIROBuffer", "FieldStepper", "OnlineHistory", "OnlineStats", "OnlineTrainer", "ReservoirBuffer",
-    "SimulationFailed", "StoredBuffer",
+    "DirectField", "FIFOBuffer", "FIROBuffer", "FieldStepper", "OnlineHistory", "OnlineStats", "OnlineTrainer",
+    "ReservoirBuffer", "SimulationFailed", "StepRecord", "StoredBuffer", "TrainingBuffer",
 ]  # fmt: skip
 
 Array = NDArray[np.floating[Any]]
@@ -144,8 +144,8 @@ class OnlineTrainer(BaseEstimator):
         What learns. A module of your own takes (n, k + 1), parameters and time, in direct mode, and (n, C + k, \\*grid), fields
         and constants, in autoregressive mode.
     simulate : callable
-        ``simulate(p)``, an iterator over fields, one a step, all of one shape. In autoregressive mode (C, \\*grid), and the first
-        is where the run begins.
+        ``simulate(p)``, an iterator over fields, one a step, all of one shape. In autoregressive mode (C, \\*grid), and the
+        first is where the run begins.
     prior : distribution of scipy.stats, sequence of them, or array-like of shape (runs, k)
         Of the parameters: one for all, one for each, or a design fixed beforehand (such as a Sobol' sequence).
     n_params : int, default=1
@@ -226,7 +226,7 @@ class OnlineTrainer(BaseEstimator):
         *,
         n_params: int = 1,
         mode: str = "direct",
-        buffer: Buffer | None = None,
+        buffer: TrainingBuffer | None = None,
         shown: Any = None,
         field_mean: float = 0.0,
         field_scale: float = 1.0,
@@ -280,10 +280,17 @@ class OnlineTrainer(BaseEstimator):
         """
         self._check_settings(n_runs, max_updates, validation_runs)
         need("torch", "training a network", "nets")
+        P, held = self._design(n_runs, 0), self._design(validation_runs, 1)
+        clients = CLIENTS[self.backend](self.simulate, self.n_clients, self.max_restarts)
+        try:
+            return self._fitted(clients, P, held, max_updates, progress)
+        finally:
+            clients.close()
+
+    def _fitted(self, clients: Clients, P: Array, held: Array, max_updates: int, progress: Any) -> Self:
         from locum.emulate import _online_networks as networks
 
-        P, held = self._design(n_runs, 0), self._design(validation_runs, 1)
-        fields = self._simulated(held)
+        fields = self._simulated(clients, held)
         shown = list(range(P.shape[1])) if self.shown is None else [int(i) for i in self.shown]
         mean, scale = self._prior_units(P)
         units = Units(mean[shown], scale[shown], self.field_mean, self.field_scale, fields.shape[1])
@@ -297,11 +304,8 @@ class OnlineTrainer(BaseEstimator):
         buffer = ReservoirBuffer() if self.buffer is None else self.buffer
         buffer.clear()
         run = _Run(self, buffer, assembler, learner, max_updates, progress)
-        clients = CLIENTS[self.backend](self.simulate, list(P), self.n_clients, self.max_restarts)
-        try:
-            run.in_turn(clients) if self.backend == "serial" else run.at_once(clients)
-        finally:
-            clients.close()
+        clients.begin(list(P))
+        run.in_turn(clients) if self.backend == "serial" else run.at_once(clients)
         self.history_, self.stats_ = run.history(), run.stats(clients)
         return self
 
@@ -325,27 +329,26 @@ class OnlineTrainer(BaseEstimator):
             raise InvalidData("expected a prior with a finite mean and spread: bound it, or give a design as an array")
         return mean, scale
 
-    def _simulated(self, P: Array) -> Array:
-        """Whole runs (n, steps, ...), by the same clients as those learned from.
+    def _simulated(self, clients: Clients, P: Array) -> Array:
+        """Whole runs (n, steps, ...).
 
         Raises
         ------
         InvalidData
             Runs of unequal length or shape, or that are not finite.
         """
-        clients, found = CLIENTS[self.backend](self.simulate, list(P), self.n_clients, self.max_restarts), {}
-        try:
-            while not clients.finished:
-                message = clients.receive(_PATIENCE)
-                if message is not None and message.field is not None:
-                    found[message.run, message.step] = message.field
-        finally:
-            clients.close()
+        found = {}
+        clients.begin(list(P))
+        while not clients.finished:
+            message = clients.receive(_PATIENCE)
+            if message is not None and message.field is not None:
+                found[message.run, message.step] = message.field
         runs = [[field for (run, _), field in sorted(found.items(), key=lambda one: one[0]) if run == i] for i in range(len(P))]
         shapes = {np.shape(field) for run in runs for field in run}
         lengths = {len(run) for run in runs}
         if len(shapes) != 1 or len(lengths) != 1 or min(lengths) < 2:
-            raise InvalidData(f"expected runs of two steps or more, all alike, got {sorted(lengths)} steps, shapes {sorted(shapes)}")
+            got = f"{sorted(lengths)} steps of shapes {sorted(shapes)}"
+            raise InvalidData(f"expected runs of two steps or more, all alike, got {got}")
         fields = np.array(runs, dtype=float)
         if not np.isfinite(fields).all():
             bad = int(np.argmin(np.isfinite(fields).reshape(len(P), -1).all(axis=1)))
@@ -398,7 +401,8 @@ class OnlineTrainer(BaseEstimator):
         """
         each = np.sqrt(self.errors()) * self.field_scale
         if not np.isfinite(each).all():
-            raise InvalidData(f"expected finite fields, but {int((~np.isfinite(each)).sum())} of {len(each)} roll-outs diverged")
+            bad = int((~np.isfinite(each)).sum())
+            raise InvalidData(f"expected finite fields, but {bad} of {len(each)} roll-outs diverged")
         ends = bootstrap_mean(each, level, random_state=self.random_state)
         return Fidelity("RMSE of a run", float(each.mean()), max(0.0, ends.lower), ends.upper, level, len(each), region="prior",
                         how="runs held out", method=ends.method, greater_is_better=False)  # fmt: skip
@@ -417,7 +421,7 @@ class OnlineTrainer(BaseEstimator):
             require_one_of(_MODELS, model=self.model)
         if not callable(self.simulate):
             raise InvalidData(f"expected simulate= to be callable, got {type(self.simulate).__name__}")
-        if not (self.buffer is None or isinstance(self.buffer, Buffer)):
+        if not (self.buffer is None or isinstance(self.buffer, TrainingBuffer)):
             raise InvalidData(f"expected buffer= to be a buffer, such as ReservoirBuffer(), got {self.buffer!r}")
         (self.buffer or ReservoirBuffer()).check(self.batch_size)
         self._check_prior(n_runs + validation_runs)
@@ -428,7 +432,7 @@ class OnlineTrainer(BaseEstimator):
         elif _is_list(self.prior):
             k = len(self.prior)
         else:
-            design = np.asarray(self.prior, dtype=float)
+            design = np.empty(0) if isinstance(self.prior, str) else np.asarray(self.prior, dtype=float)
             if design.ndim != 2 or not np.isfinite(design).all() or len(design) < needed:
                 raise InvalidData(
                     f"expected prior= as a distribution, a list of them, or a finite design of {needed} rows or more, the runs "
@@ -453,7 +457,7 @@ class _Run:
     """Feeds the buffer, learns from it, and keeps count."""
 
     def __init__(
-        self, trainer: OnlineTrainer, buffer: Buffer, assembler: Assembler, learner: Any, max_updates: int, progress: Any
+        self, trainer: OnlineTrainer, buffer: TrainingBuffer, assembler: Assembler, learner: Any, max_updates: int, progress: Any
     ) -> None:
         self.trainer, self.buffer, self.assembler, self.learner = trainer, buffer, assembler, learner
         self.max_updates, self.progress = max_updates, progress
@@ -480,7 +484,8 @@ class _Run:
                 if not self.buffer.accepts():
                     self.refused += 1
                     continue
-                self._receive(clients, 0.0)
+                while not clients.finished and not self._receive(clients, 0.0):
+                    pass  # the end of a run takes no turn
             if clients.finished and not self.buffer.ended:
                 self.buffer.end()
             if self.buffer.ready(self.trainer.batch_size):
@@ -490,10 +495,11 @@ class _Run:
                 break
         self.starved = 1.0 - learned / max(1, self.ticks)
 
-    def _receive(self, clients: Clients, timeout: float) -> None:
+    def _receive(self, clients: Clients, timeout: float) -> bool:
+        """Whether a step came."""
         message = clients.receive(timeout)
         if message is None:
-            return
+            return False
         known = len(self.assembler.quarantined)
         record = self.assembler.take(message)
         self.simulated += message.seconds
@@ -504,6 +510,7 @@ class _Run:
             with self.lock:
                 self.buffer.put(record, self.filling)
                 self.lock.notify_all()
+        return message.field is not None
 
     # ------------------------------------------------------------------ at once
     def at_once(self, clients: Clients) -> None:
