@@ -29,8 +29,8 @@ class CAPE:
     modes : int, default=16
         Of the spectral branch, in each dimension.
     norm : {"none", "instance", "layer"}, default="none"
-        Of the change that is guessed: none, so that its size may follow the parameters; to variance 1 over the grid, times a gain
-        that is learned, on any grid; the same with weights for each cell, as in the paper, which ties it to one grid.
+        Of the change that is guessed: none, so that its size may follow the parameters; to variance 1 over the grid, times a
+        gain that is learned, on any grid; the same with weights for each cell, as in the paper, which ties it to one grid.
     """
 
     width: int = 64

@@ -128,8 +128,9 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
     Cost: on one core about 0.3 s for 1000 steps of 64 cells, forwards and backwards; epochs times runs times frames of them.
 
     **Departures**: convolutions are circular, as the grid is, and the operators get no coordinates and no padding, so that a
-    shifted field gives a shifted answer; the change that is guessed is not normalised, which was far better here; errors of frames are averaged, so that `aux_weight` is another than in the paper; the penalty on the gradient by
-    parameters is not there.
+    shifted field gives a shifted answer; the change that is guessed is not normalised, which was far better here; errors of
+    frames are averaged, so that `aux_weight` is another than in the paper; the schedule is rounded up; the penalty on the
+    gradient by parameters is not there.
 
     References
     ----------

@@ -306,6 +306,7 @@ class OnlineTrainer(BaseEstimator):
         run = _Run(self, buffer, assembler, learner, max_updates, progress)
         clients.begin(list(P))
         run.in_turn(clients) if self.backend == "serial" else run.at_once(clients)
+        run.finish()
         self.history_, self.stats_ = run.history(), run.stats(clients)
         return self
 
@@ -558,6 +559,11 @@ class _Run:
         self.learner.update([one.inputs for one in batch], [one.answer for one in batch])
         done = self.learner.updates
         if done % self.trainer.validate_every == 0 or done == self.max_updates:
+            self._validate()
+
+    def finish(self) -> None:
+        """Validate, where records ran out before the updates did."""
+        if self.learner.updates and (not self.rows or self.rows[-1][0] != self.learner.updates):
             self._validate()
 
     def _validate(self) -> None:
