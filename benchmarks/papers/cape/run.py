@@ -4,8 +4,8 @@ Advection (exact) and Burgers (finite volumes), seven trained values of the para
 one outside; test runs have initial states of their own. A plain Fourier operator, one with channel attention (without a norm,
 and with the paper's), one with the parameter as a channel, all of about as many weights, and a plain one that sees two frames;
 equal updates. Then teacher forcing, roll-out and push-forward against the curriculum on Burgers, and where the solver may be
-used. On a GPU: 64 cells, windows of 10 steps and five seeds, several trainings at a time; on a CPU: 32 cells, windows of 4 steps
-and three seeds. Ratios are of mean nRMSE of roll-outs of 20 steps; intervals are over seeds.
+used. On a GPU: 64 cells, windows of 10 steps and five seeds, several trainings at a time; on a CPU: 32 cells, windows of 4
+steps and three seeds. Ratios are of mean nRMSE of roll-outs of 20 steps; intervals are over seeds.
 """
 
 from __future__ import annotations

@@ -458,8 +458,9 @@ class _Run:
     """Feeds the buffer, learns from it, and keeps count."""
 
     def __init__(
-        self, trainer: OnlineTrainer, buffer: TrainingBuffer, assembler: Assembler, learner: Any, max_updates: int, progress: Any
-    ) -> None:
+        self, trainer: OnlineTrainer, buffer: TrainingBuffer, assembler: Assembler, learner: Any, max_updates: int,
+        progress: Any,
+    ) -> None:  # fmt: skip
         self.trainer, self.buffer, self.assembler, self.learner = trainer, buffer, assembler, learner
         self.max_updates, self.progress = max_updates, progress
         seed = trainer.random_state
