@@ -205,7 +205,8 @@ def test_a_run_that_fails_is_begun_again_and_gives_no_record_twice():
     assert found.stats_.duplicates == 2 * 6
     assert sum(found.stats_.read_counts.values()) == 200
     failures[0] = 10**6
-    with pytest.raises(SimulationFailed, match=r"run \d failed 3 times, the last time with: OSError.*parameters \[1\.[56]") as caught:
+    told = r"run \d failed 3 times, the last time with: OSError.*parameters \[1\.[56]"
+    with pytest.raises(SimulationFailed, match=told) as caught:
         trainer(fails, buffer=StoredBuffer(), prior=design).fit(20, max_updates=5, validation_runs=2)
     assert caught.value.run < 4
 
@@ -272,8 +273,9 @@ def test_what_cannot_be_sent_to_a_process_is_told():
 
 # ---------------------------------------------------------------------- the plate
 def test_the_plate_is_learned_better_online_than_from_few_stored_runs():
-    settings = {"model": "mlp", "simulate": HeatPlate(n=8, n_steps=20, dt=0.005), "prior": stats.uniform(100, 400), "n_params": 5,
-                "field_mean": 300.0, "field_scale": 100.0, "width": 64, "n_clients": 10, "lr": 3e-3}  # fmt: skip
+    plate = HeatPlate(n=8, n_steps=20, dt=0.005)
+    settings = {"model": "mlp", "simulate": plate, "prior": stats.uniform(100, 400), "n_params": 5, "field_mean": 300.0,
+                "field_scale": 100.0, "width": 64, "n_clients": 10, "lr": 3e-3}  # fmt: skip
     stored = OnlineTrainer(buffer=StoredBuffer(), **settings).fit(10, max_updates=600, validation_runs=20)
     online = OnlineTrainer(buffer=ReservoirBuffer(400, 100), **settings).fit(600, max_updates=600, validation_runs=20)
     assert online.history_.errors[-1] < 0.5 * stored.history_.errors[-1]

@@ -207,8 +207,9 @@ def at_once(size: Size, seed: int, device: str, backend: str, serial: list[float
     stats = trainer.stats_
     twice = sum(n for times, n in stats.read_counts.items() if times != 1)
     wrong = abs(sum(stats.read_counts.values()) - size.runs // 20 * STEPS) + twice
-    details = {"restarts": stats.restarts, "duplicates discarded": stats.duplicates, "runs": stats.runs_done, "killed": killed,
-               "trainer": stats.trainer_utilisation, "clients": stats.client_utilisation, "mean age": stats.mean_age}  # fmt: skip
+    details = {"restarts": stats.restarts, "duplicates discarded": stats.duplicates, "runs": stats.runs_done,
+               "killed": killed, "trainer": stats.trainer_utilisation, "clients": stats.client_utilisation,
+               "mean age": stats.mean_age}  # fmt: skip
     lost = float(wrong if killed and stats.restarts else np.inf)
     name = f"{backend}: no record is lost or learned twice though a process is killed"
     yield Claim(name, "records, against runs times steps", lost, lost, lost, 1, "less", 0.5, details=details)
