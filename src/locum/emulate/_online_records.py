@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class Units:
         return np.concatenate([self.standard(u), constants], axis=p.ndim - 1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class OnlineStats:
     """What went through the buffer, and who waited for whom.
 
@@ -91,19 +91,19 @@ class OnlineStats:
         Turns of the scheduler where simulations run here in turn.
     """
 
-    received: int = 0
-    duplicates: int = 0
-    runs_done: int = 0
-    restarts: int = 0
-    quarantined: tuple[int, ...] = ()
-    records_learned: int = 0
-    read_counts: dict[int, int] = field(default_factory=dict)
-    mean_age: float = 0.0
-    bytes_received: int = 0
-    trainer_utilisation: float = 0.0
-    client_utilisation: float = 0.0
-    seconds: float = 0.0
-    ticks: int = 0
+    received: int
+    duplicates: int
+    runs_done: int
+    restarts: int
+    quarantined: tuple[int, ...]
+    records_learned: int
+    read_counts: dict[int, int]
+    mean_age: float
+    bytes_received: int
+    trainer_utilisation: float
+    client_utilisation: float
+    seconds: float
+    ticks: int
 
 
 class Assembler:
@@ -124,7 +124,7 @@ class Assembler:
         self.steps: Counter[int] = Counter()  # of each run that came
         self.before: dict[int, Array] = {}
         self.quarantined: list[int] = []
-        self.stats = OnlineStats()
+        self.received = self.duplicates = self.bytes_received = self.runs_done = 0
 
     def take(self, message: Message) -> StepRecord | None:
         """A record, where the message makes one.
@@ -137,12 +137,12 @@ class Assembler:
         run, step, now = message.run, message.step, message.field
         if now is None:
             self.before.pop(run, None)
-            self.stats.runs_done += 1
+            self.runs_done += 1
             return None
         if run in self.quarantined:
             return None
-        self.stats.received += 1
-        self.stats.bytes_received += now.nbytes
+        self.received += 1
+        self.bytes_received += now.nbytes
         if self.shape is None:
             if self.pairs and now.ndim < 2:
                 raise InvalidData(f"expected fields of shape (fields, *grid) for mode='autoregressive', got {now.shape}")
@@ -155,7 +155,7 @@ class Assembler:
         if self.pairs:
             self.before[run] = now
         if step < self.steps[run]:  # it came in an earlier attempt
-            self.stats.duplicates += 1
+            self.duplicates += 1
             return None
         self.steps[run] = step + 1
         if not self.pairs:

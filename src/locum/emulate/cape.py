@@ -303,7 +303,8 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
         ----------
         z : array-like of shape (history * C, *grid) or (n, history * C, *grid)
             The last frames, the oldest first.
-        p : array-like of shape (k,) or (n, k)
+        p : array-like of shape (k,) or (n, k), default=None
+            Not to be left out.
         """
         states, rows = self._given(z, p)
         channels = len(self.mean_)
@@ -318,8 +319,8 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
         z0 : array-like of shape (history * C, *grid) or (n, history * C, *grid)
             The last frames, the oldest first.
         n_steps : int
-        p : array-like of shape (k,) or (n, k), or (n_steps, k) for one state
-            Parameters that stay the same, one row for each state; or for one state a row for each step.
+        p : array-like of shape (k,) or (n, k), or (n_steps, k) for one state, default=None
+            Not to be left out. Parameters that stay the same, one row for each state; or for one state a row for each step.
         """
         require_whole(1, n_steps=n_steps)
         single = np.ndim(z0) == 1 + len(getattr(self, "grid_", ()))

@@ -98,7 +98,8 @@ class FieldStepper(Steps):
         ----------
         z0 : array-like of shape (n, C, *grid)
         n_steps : int
-        p : array-like of shape (n, k) or (k,)
+        p : array-like of shape (n, k) or (k,), default=None
+            Not to be left out where the network gets parameters.
         """
         require_whole(1, n_steps=n_steps)
         out = [np.asarray(z0, dtype=float)]
@@ -583,17 +584,15 @@ class _Run:
         return OnlineHistory(updates, ticks, seconds, errors, unique)
 
     def stats(self, clients: Clients) -> OnlineStats:
-        found = self.assembler.stats
-        counts = self.buffer.counts()
-        found.restarts, found.quarantined = clients.restarts, tuple(self.assembler.quarantined)
-        found.read_counts = dict(sorted(counts.items()))
-        found.records_learned = sum(n for reads, n in counts.items() if reads)
-        found.mean_age = self.ages / max(1, self.reads)
-        found.seconds, found.ticks = time.perf_counter() - self.start - self.validating, self.ticks
+        came, counts = self.assembler, self.buffer.counts()
+        seconds = time.perf_counter() - self.start - self.validating
         if self.ticks:
-            found.trainer_utilisation = 1.0 - self.starved
-            found.client_utilisation = 1.0 - self.refused / max(1, self.turns)
+            learning, simulating = 1.0 - self.starved, 1.0 - self.refused / max(1, self.turns)
         else:
-            found.trainer_utilisation = max(0.0, 1.0 - self.starved / found.seconds)
-            found.client_utilisation = min(1.0, self.simulated / (clients.n_clients * found.seconds))
-        return found
+            learning = max(0.0, 1.0 - self.starved / seconds)
+            simulating = min(1.0, self.simulated / (clients.n_clients * seconds))
+        return OnlineStats(
+            came.received, came.duplicates, came.runs_done, clients.restarts, tuple(came.quarantined),
+            sum(n for reads, n in counts.items() if reads), dict(sorted(counts.items())), self.ages / max(1, self.reads),
+            came.bytes_received, learning, simulating, seconds, self.ticks,
+        )  # fmt: skip
