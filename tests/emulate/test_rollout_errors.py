@@ -55,7 +55,7 @@ def test_errors_by_hand():
 
 def test_what_diverges_is_counted_and_has_the_worst_there_is():
     U, P = truth()
-    for off in (1e200, 30.0):
+    for off in (1e200, 30.0, np.nan):
         found = rollout_errors(Grows(off), U, P)
         assert found.diverged.all()
         assert (found.by_run["nRMSE"] == 10.0).all()

@@ -78,6 +78,15 @@ def test_a_shock_moves_at_the_mean_of_its_sides():
     assert at == pytest.approx(0.65, abs=0.01)
 
 
+def test_without_viscosity_no_wave_grows_at_a_shock():
+    """Total variation never rises, and no value leaves the range of those before."""
+    states = RandomWaves.draw(6, bent=0.5, random_state=4)
+    U = Burgers(64).solve(states, 0.0, n_steps=8, dt=0.1, n_grid=64)[:, :, 0]
+    variation = np.abs(np.diff(U, axis=-1, append=U[..., :1])).sum(axis=-1)
+    assert (np.diff(variation, axis=1) <= 1e-9).all()
+    assert (np.diff(U.max(axis=-1), axis=1) <= 1e-9).all()
+
+
 def test_strong_viscosity_is_the_heat_equation():
     small = wave(amplitude=1e-4, number=2)
     u = Burgers(128).solve(small, 0.5, n_steps=1, dt=0.05, n_grid=128)[0, :, 0]
