@@ -13,6 +13,7 @@ from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
 from locum.plots._gantt import plot_gantt
 from locum.plots._hd_blackbox import plot_faithfulness
+from locum.plots._learning import plot_learning
 from locum.plots._pareto import plot_pareto
 from locum.plots._pruning import plot_pruned_layers, plot_pruning
 from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
@@ -50,4 +51,5 @@ __all__ = [
     "plot_gantt",
     "plot_rollout_errors",
     "plot_fields",
+    "plot_learning",
 ]
