@@ -5,6 +5,7 @@ Simulations go on side by side, and each step that they take goes through a boun
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -302,7 +303,7 @@ class OnlineTrainer(BaseEstimator):
         network = networks.network_of(self.model, inputs, answer, self.width, self.random_state)
         self.model_ = kind(network, units, shown, self.device)
         learner = networks.Learner(network, self.lr, max_updates, self.device)
-        buffer = ReservoirBuffer() if self.buffer is None else self.buffer
+        buffer = ReservoirBuffer() if self.buffer is None else copy.deepcopy(self.buffer)
         buffer.clear()
         run = _Run(self, buffer, assembler, learner, max_updates, progress)
         clients.begin(list(P))
