@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from locum.emulate._rollout_errors import RolloutErrors, TrustRegion, rollout_errors
+from locum.emulate.cape import CAPE, Conditional, Curriculum, FirstGuess, NeuralPDESolver
 from locum.emulate.dynamics import (
     DynamicsReport,
     DynamicsScore,
@@ -31,6 +33,20 @@ from locum.emulate.fab_devs import (
 )
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
 from locum.emulate.info_koopman import KoopmanEmulator, KoopmanWarning, Modes
+from locum.emulate.online_training import (
+    DirectField,
+    FieldStepper,
+    FIFOBuffer,
+    FIROBuffer,
+    OnlineHistory,
+    OnlineStats,
+    OnlineTrainer,
+    ReservoirBuffer,
+    SimulationFailed,
+    StepRecord,
+    StoredBuffer,
+    TrainingBuffer,
+)
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
 from locum.emulate.trajectories import Trajectories
@@ -71,4 +87,24 @@ __all__ = [
     "ForecastErrors",
     "RecentMean",
     "SeasonalNaive",
+    "NeuralPDESolver",
+    "CAPE",
+    "Conditional",
+    "Curriculum",
+    "FirstGuess",
+    "rollout_errors",
+    "RolloutErrors",
+    "TrustRegion",
+    "OnlineTrainer",
+    "ReservoirBuffer",
+    "FIROBuffer",
+    "FIFOBuffer",
+    "StoredBuffer",
+    "TrainingBuffer",
+    "StepRecord",
+    "OnlineHistory",
+    "OnlineStats",
+    "DirectField",
+    "FieldStepper",
+    "SimulationFailed",
 ]

@@ -19,11 +19,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import FormatError, InvalidData, need, require_one_of, require_whole
 from locum.core.surrogate import Saves
-from locum.emulate._file import read_arrays, write_arrays
 from locum.emulate._gtf_cells import CELLS, OBSERVATIONS, Parameters
 from locum.emulate._gtf_engine import ESTIMATORS, Flat, Problem
 from locum.emulate._gtf_onnx import step_graph
 from locum.emulate._gtf_regions import Cycle, cycles
+from locum.emulate._packed import read_packed, write_packed
 from locum.emulate.dynamics import DynamicsReport, judge_dynamics
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts
 from locum.emulate.trajectories import Trajectories
@@ -32,6 +32,7 @@ __all__ = ["Cycle", "DynamicsReconstructor"]
 
 Array = NDArray[np.floating[Any]]
 
+_FORMAT = 1
 _FORCINGS = ("adaptive", "constant", "sparse", "full", "free")
 _RUN_IN = 1000  # steps from an observed state to the model's own attractor
 
@@ -427,7 +428,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
 
     def save(self, path: Any) -> None:
         """Write to one file of arrays and JSON (npz), whole or not at all."""
-        write_arrays(path, *self.to_state())
+        write_packed(path, _FORMAT, *self.to_state())
 
     @classmethod
     def load(cls, path: Any) -> Self:
@@ -438,7 +439,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         FormatError
             Another kind of file, or of a newer format.
         """
-        return cls.from_state(*read_arrays(path))
+        return cls.from_state(*read_packed(path, _FORMAT, "saved model of dynamics"))
 
     def to_onnx(self) -> bytes:
         """One step as an ONNX graph: from "state" (n, m), and "inputs" (n, K), to "next" (n, m) and "observed" (n, N).

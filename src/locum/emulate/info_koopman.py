@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import FormatError, InvalidData, need, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
-from locum.emulate._file import read_arrays, write_arrays
 from locum.emulate._koopman_errors import errors_by_horizon
 from locum.emulate._koopman_linear import Modes, regulator_gain, shortened
+from locum.emulate._packed import read_packed, write_packed
 from locum.emulate.dynamics import DynamicsReport, judge_dynamics
 from locum.emulate.rivals import LaggedMap, Persistence
 from locum.emulate.stepper import Encodes, Forecasts, Steps
@@ -26,6 +26,7 @@ __all__ = ["KoopmanEmulator", "KoopmanWarning", "Modes"]
 
 Array = NDArray[np.floating[Any]]
 
+_FORMAT = 1
 _FORMS = ("ae", "vae")
 _INFORMATION = ("infonce", "infonce-mean", "gaussian")
 _OPERATORS = ("ridge", "learned")
@@ -491,7 +492,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, BaseEstimator):
         arrays = {name: getattr(self, name) for name in _ARRAYS} | {"adjacency": self._graph(self.n_features_in_)}
         weights = {f"net.{name}": value.cpu().numpy() for name, value in self._model.state_dict().items()}
         told = {"settings": settings, "dt": self.dt_, "effective_dimension": self.effective_dimension_}
-        write_arrays(path, told, arrays | weights)
+        write_packed(path, _FORMAT, told, arrays | weights)
 
     @classmethod
     def load(cls, path: Any) -> Self:
@@ -508,7 +509,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, BaseEstimator):
         """
         import torch
 
-        record, arrays = read_arrays(path)
+        record, arrays = read_packed(path, _FORMAT, "saved model of dynamics")
         settings = record["settings"]
         tuples = {name: tuple(settings[name]) for name in ("lr", "hidden", "shape") if settings[name] is not None}
         graph = arrays.pop("adjacency")

@@ -14,11 +14,13 @@ from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
 from locum.plots._gantt import plot_gantt
 from locum.plots._hd_blackbox import plot_faithfulness
+from locum.plots._learning import plot_learning
 from locum.plots._modes import plot_horizons, plot_modes
 from locum.plots._pareto import plot_pareto
 from locum.plots._pruning import plot_pruned_layers, plot_pruning
 from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
 from locum.plots._regret import plot_foretold, plot_regret, plot_slice
+from locum.plots._rollout import plot_fields, plot_rollout_errors
 from locum.plots._series import plot_landmarks, plot_series
 from locum.plots._shapes import plot_shapes
 
@@ -53,4 +55,7 @@ __all__ = [
     "plot_gantt",
     "plot_modes",
     "plot_horizons",
+    "plot_rollout_errors",
+    "plot_fields",
+    "plot_learning",
 ]
