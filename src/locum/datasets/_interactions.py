@@ -121,8 +121,8 @@ def load_interactions(name: str, *, path: Any = None) -> Interactions:
 
     Notes
     -----
-    **Cost**: half a second. Every rating counts as taken, whatever it says. In ``ml-100k`` half of the ratings share their second
-    with the one before, so the order within such a group says nothing.
+    **Cost**: half a second. Every rating counts as taken, whatever it says. In ``ml-100k`` half of the ratings share their
+    second with the one before, so the order within such a group says nothing.
     """
     if name not in INTERACTIONS:
         raise InvalidData(f"there are no interactions {name!r}; those known are {', '.join(INTERACTIONS)}")
@@ -130,7 +130,8 @@ def load_interactions(name: str, *, path: Any = None) -> Interactions:
     for file in _FILES[name]:
         if not (folder / file).is_file():
             raise InvalidData(
-                f"expected the interactions {name!r} in {folder / file}, and there is no such file; get it from {_SOURCES[name]}"
+                f"expected the interactions {name!r} in {folder / file}, and there is no such file; get it from "
+                f"{_SOURCES[name]}"
             )
     try:
         takes, described = _READERS[name](folder)
@@ -149,13 +150,15 @@ def _folder(name: str, path: Any) -> Path:
     if name == "ml-100k":
         found = importlib.util.find_spec("recbole")
         if found is None or not found.submodule_search_locations:
-            raise MissingExtra("the interactions 'ml-100k' lie in the package recbole: pip install --no-deps recbole, or give path=")
+            raise MissingExtra(
+                "the interactions 'ml-100k' lie in the package recbole: pip install --no-deps recbole, or give path="
+            )
         return Path(found.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
     root = os.environ.get("LOCUM_DATA")
     if not root:
         raise InvalidData(
             f"the interactions {name!r} ship in no package, and Locum downloads nothing; get {_FILES[name][0]} from "
-            f"{_SOURCES[name]} and give its folder as path=, or put it in a folder 'recsys' and set LOCUM_DATA to the folder above"
+            f"{_SOURCES[name]} and give its folder as path=, or put it in a folder 'recsys' and set LOCUM_DATA to the one above"
         )
     return Path(root) / "recsys"
 
@@ -163,7 +166,7 @@ def _folder(name: str, path: Any) -> Path:
 def _rows(path: Path, separator: str, columns: Sequence[str]) -> Iterator[list[str]]:
     """Some columns of a file with a header; a header may say its type after a colon."""
     opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8", newline="") as lines:  # type: ignore[operator]
+    with opened(path, "rt", encoding="utf-8", newline="") as lines:
         reader = csv.reader(lines, delimiter=separator)
         header = [name.partition(":")[0] for name in next(reader)]
         at = [header.index(name) for name in columns]
@@ -207,7 +210,8 @@ def _numbered(name: str, takes: list[_Take], described: _Described) -> Interacti
     user = {one: k for k, one in enumerate(users)}
     item = {one: k for k, one in enumerate(items)}
     if described and not described.keys() >= item.keys():
-        raise InvalidData(f"items of {name!r} were taken that its list of items lacks: {sorted(item.keys() - described.keys())[:3]}")
+        lacking = sorted(item.keys() - described.keys())[:3]
+        raise InvalidData(f"items of {name!r} were taken that its list of items lacks: {lacking}")
     whose, what = np.array([user[u] for u, _, _ in takes]), np.array([item[i] for _, i, _ in takes])
     order = np.lexsort((np.array([t for _, _, t in takes]), whose))  # stable: ties stay in the order of the file
     ends = np.cumsum(np.bincount(whose, minlength=len(users)))[:-1]

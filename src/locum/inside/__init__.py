@@ -31,8 +31,10 @@ from locum.inside.encoders import (
 from locum.inside.filters import RowFilter, every_position, first_position, norm_above, positions_before, token_ids
 from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
+from locum.inside.item_concepts import ItemConcepts, KindDetection, NameConfidence, detect_kinds, title_coherence
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
+from locum.inside.recsae import DoseResponse, RecommenderAudit, frozen_decoder
 from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
@@ -87,6 +89,14 @@ __all__ = [
     "attribution_graph",
     "AttributionGraph",
     "Verification",
+    "RecommenderAudit",
+    "DoseResponse",
+    "frozen_decoder",
+    "ItemConcepts",
+    "NameConfidence",
+    "detect_kinds",
+    "KindDetection",
+    "title_coherence",
     "EncoderSpec",
     "ReLU",
     "Gated",

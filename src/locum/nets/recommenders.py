@@ -441,7 +441,8 @@ class LightGCN(_Recommender):
         if users.ndim != 1 or users.dtype.kind not in "iu" or not len(users):
             raise InvalidData(f"expected numbers of users, shape (n,), got shape {users.shape} of {users.dtype}")
         if users.min() < 0 or users.max() >= self.module_.n_users:
-            raise InvalidData(f"expected users from 0 to {self.module_.n_users - 1}, as in fit, got {users.min()} to {users.max()}")
+            last = self.module_.n_users - 1
+            raise InvalidData(f"expected users from 0 to {last}, as in fit, got {users.min()} to {users.max()}")
         return torch.from_numpy(users.astype(np.int64))
 
 
