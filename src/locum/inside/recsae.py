@@ -6,7 +6,7 @@ each latent can be made stronger or weaker before the items are ranked again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -25,7 +25,6 @@ __all__ = ["DoseResponse", "RecommenderAudit", "frozen_decoder"]
 
 _FLOATS = NDArray[np.float64]
 _CELLS = 8_000_000  # scores that are held at a time
-_LEAST = -np.inf  # of an item that may not be recommended
 
 
 @dataclass(frozen=True)
@@ -104,14 +103,13 @@ class RecommenderAudit:
 
     Examples
     --------
-    >>> rng = np.random.default_rng(0)
-    >>> tastes, items = np.eye(6), np.repeat(np.eye(6), 5, axis=0)
-    >>> X = (rng.random((900, 6)) < 0.3) @ tastes + 0.01 * rng.normal(size=(900, 6))
-    >>> sae = SparseAutoencoder(6, TopK(3), epochs=30, batch_size=64, learning_rate=1e-2).fit(X[:600])
+    >>> rng, items = np.random.default_rng(0), np.repeat(np.eye(6), 5, axis=0)
+    >>> X = (rng.random((900, 6)) < 0.3) * rng.uniform(0.5, 1.5, (900, 6))
+    >>> sae = SparseAutoencoder(8, TopK(3), epochs=30, batch_size=64, learning_rate=1e-2).fit(X[:600])
     >>> kinds = {"first": items[:, 0] > 0}
     >>> audit = RecommenderAudit(lambda h: h @ items.T, sae, 30, kinds=kinds, topk=5)
-    >>> wanted = (X[600:] @ items.T + rng.normal(size=(300, 30))).argmax(axis=1)
-    >>> audit.ranking_fidelity(X[600:], wanted)["dictionary"]["NDCG@5 ratio"].value > 0.8
+    >>> wanted = (X[600:] @ items.T + 0.3 * rng.normal(size=(300, 30))).argmax(axis=1)
+    >>> audit.ranking_fidelity(X[600:], wanted)["dictionary"]["NDCG@5 ratio"].value > 0.9
     True
     >>> latent = int(np.argmax(sae.atoms_[:, 0]))
     >>> doses = {c: audit.multiplied(latent, c) for c in (0.0, 1.0, 3.0)}
@@ -277,7 +275,11 @@ class RecommenderAudit:
         """
         x, _ = self._rows(X, None)
         taken = self._seen(seen, len(x))
-        return self._ranked(x if edit is None else self._replaced(x, edit), np.zeros(len(x), dtype=np.int64), taken).top
+        parts = []
+        for at, scores in self._scored(x if edit is None else self._replaced(x, edit)):
+            _leave_out(scores, taken, slice(at, at + len(scores)))
+            parts.append(_best(scores, self.topk))
+        return np.concatenate(parts)
 
     def dose_response(
         self,
@@ -372,23 +374,39 @@ class RecommenderAudit:
         return given.reshape(x.shape)
 
     def _ranked(self, x: Any, wanted: NDArray[np.int64], seen: sparse.csr_array | None) -> _Lists:
-        step, parts = max(1, _CELLS // self.n_items), []
-        for at in range(0, len(x), step):
-            scores = np.array(self.score(x[at : at + step]), dtype=np.float64)
-            if scores.shape != (len(x[at : at + step]), self.n_items):
-                raise InvalidData(f"expected scores of {self.n_items} items for each row, got shape {scores.shape}")
-            goal = np.take_along_axis(scores, wanted[at : at + step, None], axis=1)
-            if seen is not None:
-                row, item = seen[at : at + step].nonzero()
-                scores[row, item] = _LEAST
-            np.put_along_axis(scores, wanted[at : at + step, None], goal, axis=1)
-            place = (scores >= goal).sum(axis=1) - 1  # an item that scores the same comes first
-            top = np.argpartition(scores, -self.topk, axis=1)[:, -self.topk :]
-            top = np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable"), axis=1)
-            parts.append((place, top))
+        parts = []
+        for at, scores in self._scored(x):
+            rows = slice(at, at + len(scores))
+            goal = np.take_along_axis(scores, wanted[rows, None], axis=1)
+            _leave_out(scores, seen, rows)
+            np.put_along_axis(scores, wanted[rows, None], goal, axis=1)
+            parts.append(((scores >= goal).sum(axis=1) - 1, _best(scores, self.topk)))  # what scores the same comes first
         place = np.concatenate([one for one, _ in parts])
         gain = np.where(place < self.topk, 1.0 / np.log2(place + 2.0), 0.0)
         return _Lists(np.concatenate([one for _, one in parts]), gain, (place < self.topk).astype(float))
+
+    def _scored(self, x: Any) -> Iterator[tuple[int, _FLOATS]]:
+        """Scores of parts of the rows, with the row each begins at."""
+        step = max(1, _CELLS // self.n_items)
+        for at in range(0, len(x), step):
+            part = x[at : at + step]
+            scores = np.array(self.score(part), dtype=np.float64)
+            if scores.shape != (len(part), self.n_items):
+                raise InvalidData(f"expected scores of {self.n_items} items for each row, got shape {scores.shape}")
+            yield at, scores
+
+
+def _leave_out(scores: _FLOATS, seen: sparse.csr_array | None, rows: slice) -> None:
+    if seen is not None:
+        row, item = seen[rows].nonzero()
+        scores[row, item] = -np.inf
+
+
+def _best(scores: _FLOATS, k: int) -> NDArray[np.int64]:
+    """The k items of each row that score most, the first of them first."""
+    top = np.argpartition(scores, -k, axis=1)[:, -k:]
+    order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(top, order, axis=1)
 
 
 @dataclass(frozen=True)

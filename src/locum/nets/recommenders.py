@@ -47,7 +47,7 @@ class _Recommender(BaseEstimator, ABC):
         torch = need("torch", "a recommender", "nets")
         check_is_fitted(self, "module_")
         with torch.inference_mode():
-            return np.array(self.module_.table().cpu())
+            return np.asarray(self.module_.table().cpu().numpy()).copy()
 
     @final
     def score(self, vectors: ArrayLike) -> _FLOATS:
@@ -87,7 +87,7 @@ class _Recommender(BaseEstimator, ABC):
         device = next(self.module_.parameters()).device
         with torch.inference_mode():
             parts = [function(given[at : at + _TOGETHER].to(device)).cpu() for at in range(0, len(given), _TOGETHER)]
-        return np.array(torch.cat(parts))
+        return np.asarray(torch.cat(parts).numpy())
 
 
 # ---------------------------------------------------------------------- sequences
