@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -11,7 +13,7 @@ Tensor = torch.Tensor
 
 
 def softmax_loss(states: Tensor, items: Tensor, wanted: Tensor, negatives: int | None) -> Tensor:
-    """Cross-entropy of the item wanted among all, or among those of the batch and some drawn alike from all.
+    """Cross-entropy of the item wanted among all; or what some others, drawn alike, say of it.
 
     Parameters
     ----------
@@ -19,12 +21,15 @@ def softmax_loss(states: Tensor, items: Tensor, wanted: Tensor, negatives: int |
     items : tensor of shape (items, width)
     wanted : tensor of int, shape (n,)
     negatives : int or None
+        Items drawn for all n together; each stands for as many as there are for one drawn.
     """
     if negatives is None or negatives >= len(items):
         return nn.functional.cross_entropy(states @ items.T, wanted)
     drawn = torch.randint(len(items), (negatives,), device=wanted.device)
-    among = torch.cat([wanted, drawn]).unique()
-    return nn.functional.cross_entropy(states @ items[among].T, torch.searchsorted(among, wanted))
+    others = states @ items[drawn].T + math.log((len(items) - 1) / negatives)
+    others = others.masked_fill(wanted[:, None] == drawn, -torch.inf)
+    own = (states * items[wanted]).sum(dim=1, keepdim=True)
+    return (torch.cat([own, others], dim=1).logsumexp(dim=1) - own[:, 0]).mean()
 
 
 class _Block(nn.Module):

@@ -103,7 +103,7 @@ class SASRec(_Recommender):
         Items that are seen.
     dropout : float, default=0.3
     negatives : int or None, default=None
-        Items drawn for the softmax of a batch; all items where None.
+        Items drawn that stand for all others in the softmax of a batch; all items where None.
     epochs, batch_size : int, default=40, 128
         A batch is of pieces of sequences, `history` items long.
     learning_rate : float, default=2e-3
@@ -227,7 +227,7 @@ class MultiInterest(_Recommender):
         Items that are seen.
     dropout : float, default=0.3
     negatives : int or None, default=None
-        Items drawn for the softmax of a batch; all items where None.
+        Items drawn that stand for all others in the softmax of a batch; all items where None.
     epochs, batch_size : int, default=15, 512
         A batch is of histories and the item after each.
     learning_rate : float, default=2e-3
