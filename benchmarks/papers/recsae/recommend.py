@@ -53,18 +53,24 @@ class World:
         ends = (int(shares[0] * len(order)), int(sum(shares) * len(order)))
         self.users = dict(zip(PARTS, np.split(order, ends), strict=True))
 
-    def fit(self, model: Any, validate: int = 400) -> Any:
+    def fit(self, model: Any, validate: int = 1000) -> Any:
         """A recommender that knows all but the last items of each user, of which the first says when to stop."""
         self.model = model
         known = [one[: -self.held - 1] for one in self.data.sequences]
         of = np.random.default_rng(self.seed + 1).permutation(len(known))[:validate]
 
         def loss(current: Any) -> float:
-            return -self.quality(current, of, -self.held - 1)[0]
+            return -self._quality(current, of, -self.held - 1)[0]
 
         return model.fit(known, self.data.n_items, validate=loss)
 
-    def quality(self, model: Any, users: NDArray[np.int64], at: int) -> tuple[float, float]:
+    def quality(self) -> tuple[float, float]:
+        """NDCG@10 of the items that were held back from the recommender, of all users, and that of popularity."""
+        of = np.arange(len(self.data.sequences))
+        one, other = np.mean([self._quality(self.model, of, -at) for at in range(1, self.held + 1)], axis=0)
+        return float(one), float(other)
+
+    def _quality(self, model: Any, users: NDArray[np.int64], at: int) -> tuple[float, float]:
         """NDCG@10 of the item at a place of each sequence, of the recommender and of popularity."""
         before = [self.data.sequences[u][:at] for u in users]
         wanted = np.array([self.data.sequences[u][at] for u in users])
