@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import importlib.util
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core.errors import InvalidData, MissingExtra
+from locum.core.errors import InvalidData
+from locum.datasets._tables import _data_folder
 
 __all__ = ["INTERACTIONS", "Interactions", "load_interactions"]
 
@@ -30,6 +30,7 @@ _SOURCES = {
     "ml-latest-small": "https://grouplens.org/datasets/movielens/latest",
     "amazon-grocery": "https://github.com/Alice1998/RecSAE",
 }
+_PACKAGES = {"ml-100k": "recbole"}
 _MOVIELENS = "GroupLens: research, not for redistribution or commercial use"
 _LICENCES = {"ml-100k": _MOVIELENS, "ml-latest-small": _MOVIELENS, "amazon-grocery": "research; cite McAuley"}
 _YEAR = re.compile(r"\s*\((\d{4})(?:[-–]\d{0,4})?\)\s*$")
@@ -115,9 +116,7 @@ def load_interactions(name: str, *, path: Any = None) -> Interactions:
     Raises
     ------
     InvalidData
-        No such interactions, no such file, or a file other than the one known.
-    MissingExtra
-        The package recbole is not installed.
+        No such interactions, no such package or file, or a file other than the one known.
 
     Notes
     -----
@@ -147,20 +146,15 @@ _Described = dict[str, tuple[str, int, tuple[str, ...]]]
 def _folder(name: str, path: Any) -> Path:
     if path is not None:
         return Path(path)
-    if name == "ml-100k":
-        found = importlib.util.find_spec("recbole")
-        if found is None or not found.submodule_search_locations:
-            raise MissingExtra(
-                "the interactions 'ml-100k' lie in the package recbole: pip install --no-deps recbole, or give path="
-            )
-        return Path(found.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
-    root = os.environ.get("LOCUM_DATA")
-    if not root:
+    if name not in _PACKAGES:
+        return _data_folder(name, {"folder": "recsys", "source": _SOURCES[name], "files": [{"path": _FILES[name][0]}]})
+    found = importlib.util.find_spec(_PACKAGES[name])
+    if found is None or not found.submodule_search_locations:
         raise InvalidData(
-            f"the interactions {name!r} ship in no package, and Locum downloads nothing; get {_FILES[name][0]} from "
-            f"{_SOURCES[name]} and give its folder as path=, or put it in a folder 'recsys' and set LOCUM_DATA to the one above"
+            f"the interactions {name!r} lie in the package {_PACKAGES[name]}, which is not installed: install it with "
+            f"pip install --no-deps {_PACKAGES[name]}, or give path=, the folder of its files"
         )
-    return Path(root) / "recsys"
+    return Path(found.submodule_search_locations[0]) / "dataset_example" / name
 
 
 def _rows(path: Path, separator: str, columns: Sequence[str]) -> Iterator[list[str]]:

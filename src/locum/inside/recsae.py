@@ -195,8 +195,9 @@ class RecommenderAudit:
 
         Parameters
         ----------
-        X, targets, seen
+        X, targets
             As for `ranking_fidelity`.
+        seen : sparse array of shape (n, items), optional
         stand_in : callable or None, default=None
             The dictionary's ``reconstruct`` where None.
         """
@@ -302,8 +303,12 @@ class RecommenderAudit:
         doses : dict of float to callable
             Edits by their strength, as `multiplied` and `shifted` give them.
         kind : str
-        X, targets, users, seen, level, random_state
+        X, targets
             As for `ranking_fidelity`.
+        users : array-like of shape (n,), optional
+        seen : sparse array of shape (n, items), optional
+        level : float, default=0.95
+        random_state : int, default=0
 
         Returns
         -------
