@@ -72,6 +72,13 @@ def test_planted_names_are_claimed_and_their_scores_are_those_of_scikit_learn(wo
     harmonic = 2 * found.precision * found.recall / np.maximum(found.precision + found.recall, 1e-12)
     np.testing.assert_allclose(found.f1, harmonic, atol=1e-9)
     assert (found.q >= found.p).all()
+    others = np.array([sum(concepts.names_[j] != name for j in concepts.named_) for name in found.name])
+    surest = found.f1 > 0.5  # no other name does as well, and latents of the same name are no part of the null
+    assert surest.any()
+    np.testing.assert_allclose(found.p[surest], 1.0 / (1.0 + others[surest]))
+    fitted = concepts.confidence(X[:600], histories[:600])  # by the users that fitted, only to see how often names say so
+    said = fitted.recall * concepts.rate_[fitted.latent] / np.maximum(fitted.precision, 1e-12)
+    assert (said[fitted.precision > 0] <= concepts.rate_[fitted.latent][fitted.precision > 0] + 1e-9).all()
 
 
 def many_latents(n_words, n_rows, informed, seed=0):

@@ -30,6 +30,7 @@ from locum.inside import (
     TopK,
     detect_kinds,
     frozen_decoder,
+    fvu,
     title_coherence,
 )
 from locum.nets import minilm
@@ -62,6 +63,12 @@ def fidelity(world: World, audit: RecommenderAudit, stand_ins: dict, held: Rows)
     return {
         name: {key: [one.value, one.lower, one.upper] for key, one in lines.items()} for name, lines in told.items()
     }
+
+
+def by_length(model: SparseAutoencoder, X: np.ndarray) -> list[float]:
+    """Variance unexplained in each fifth of the rows, from the shortest to the longest."""
+    order = np.argsort(np.linalg.norm(X, axis=1), kind="stable")
+    return [fvu(X[part], model.reconstruct(X[part]), model.mean_).value for part in np.array_split(order, 5)]
 
 
 def value(run: dict, name: str, key: str) -> float:
@@ -332,6 +339,7 @@ def films(seed: int, size: dict, titles: np.ndarray) -> tuple[dict, World, Rows,
     run["fidelity"] = fidelity(world, audit, stand_ins, test.at(test.held))
     told = model.fidelity(test.X[test.held], documents=test.users[test.held])
     run["fidelity"]["dictionary"] |= {key: [one.value, one.lower, one.upper] for key, one in told.items()}
+    run["fidelity"]["dictionary"]["FVU by length"] = by_length(model, test.X[test.held])
     few = np.random.default_rng(seed).permutation(len(train.X))[: size["ranked"]]
     run["areas"] = detection(world, model, train.at(few), test.at(slice(None, size["ranked"])), size, seed)
     active = np.asarray(abs(model.encode(dev.X)).sum(axis=0)).ravel() > 0
@@ -354,17 +362,17 @@ def families(seeds: range, size: dict) -> Iterator[Claim]:
     made = {
         "BPR matrix factorisation": lambda seed: LightGCN(WIDTH, 0, epochs=size["graph"], random_state=seed, **told),
         "LightGCN": lambda seed: LightGCN(WIDTH, 2, epochs=size["graph"], random_state=seed, **told),
-        "SASRec": lambda seed: sasrec(size, seed),
-        "four interests": lambda seed: MultiInterest(WIDTH, 4, negatives=256, epochs=10, random_state=seed, **told),
+        "SASRec": lambda seed: sasrec(size, seed, epochs=size["passes"] // 2),
+        "four interests": lambda seed: MultiInterest(WIDTH, 4, negatives=256, epochs=6, random_state=seed, **told),
     }
     for name in size["families"]:
         runs = []
         for seed in seeds:
             world = World(load_interactions("amazon-grocery"), held=1, seed=seed)
             world.fit(made[name](seed), validate=1500)
-            rows = {part: world.rows(part, most=size["rows"]) for part in ("train", "test")}
+            rows = {part: world.rows(part, most=size["rows"] // 2) for part in ("train", "test")}
             flat = rows["train"].X.reshape(-1, WIDTH)
-            model = sae(flat[: size["rows"]], size, seed, scale=8)
+            model = sae(flat, size, seed, scale=8)
             audit = RecommenderAudit(world.model.score, model, world.data.n_items, fitted_users=world.users["train"])
             held = rows["test"].at(rows["test"].held)
             stand_ins = {"dictionary": model.reconstruct, "PCA": components(flat, K)}
@@ -383,7 +391,7 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
                             "families": ("BPR matrix factorisation",)}  # fmt: skip
     if not quick:
         size = {"passes": 20, "epochs": 6, "rows": 60_000, "ranked": 15_000, "ks": (4, 8, 16, 32), "scales": (8, 32),
-                "graph": 60, "families": ("BPR matrix factorisation", "LightGCN", "SASRec", "four interests")}  # fmt: skip
+                "graph": 40, "families": ("BPR matrix factorisation", "LightGCN", "SASRec", "four interests")}  # fmt: skip
     size["device"] = device
     titles = embedded(load_interactions("ml-100k").titles)
     found = [films(one, size, titles) for one in range(seed, seed + (2 if quick else 5))]

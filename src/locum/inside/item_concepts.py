@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.stats import false_discovery_control, rankdata
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.validation import check_is_fitted
 
 from locum.core.bounds import bootstrap_mean, bounded_mean
@@ -102,6 +103,8 @@ class ItemConcepts(BaseEstimator):
     rate_ : ndarray of shape (n_latents,)
         Share of the rows that fitted in which each is active.
     words_ : ndarray of str
+    vectorizer_ : object
+        As it was fitted.
 
     Raises
     ------
@@ -177,8 +180,10 @@ class ItemConcepts(BaseEstimator):
         if owner.shape != (len(rows),):
             raise InvalidData(f"expected a user for each of {len(rows)} rows, got shape {owner.shape}")
         self.dictionary_ = dictionary
-        self._items = sparse.csr_array(self._vectorizer().fit_transform(documents), dtype=np.float64)
-        self.words_ = self._names_of_words()
+        told = TfidfVectorizer(token_pattern=r"\S+", stop_words="english")
+        self.vectorizer_ = told if self.vectorizer is None else clone(self.vectorizer)
+        self._items = sparse.csr_array(self.vectorizer_.fit_transform(documents), dtype=np.float64)
+        self.words_ = np.asarray(self.vectorizer_.get_feature_names_out())
         table = self._table(histories, len(rows))
         codes = dictionary.encode(rows).tocsc()
         self.rate_ = np.diff(codes.indptr) / len(rows)
@@ -186,21 +191,9 @@ class ItemConcepts(BaseEstimator):
         chosen = np.diff(self.weights_.indptr) > 0
         self.named_ = np.flatnonzero(chosen)
         self.names_: tuple[str | None, ...] = tuple(self._name(j) if chosen[j] else None for j in range(len(chosen)))
-        self._scores = table @ self.weights_[self.named_].T
+        self._cuts = _cuts(sparse.csc_array(table @ self.weights_[self.named_].T), self.rate_[self.named_])
         self._users = np.unique(owner) if users is not None else np.array([], dtype=int)
         return self
-
-    def _vectorizer(self) -> Any:
-        if self.vectorizer is not None:
-            return self.vectorizer
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self._vectors = TfidfVectorizer(token_pattern=r"\S+", stop_words="english")
-        return self._vectors
-
-    def _names_of_words(self) -> NDArray[Any]:
-        made = self.vectorizer if self.vectorizer is not None else self._vectors
-        return np.asarray(made.get_feature_names_out())
 
     def _table(self, histories: Sequence[ArrayLike], n: int) -> sparse.csr_array:
         """The mean TF-IDF vector of the last items of each history."""
@@ -303,23 +296,33 @@ class ItemConcepts(BaseEstimator):
         f1 = np.empty((len(names), len(kept)))
         own: list[tuple[float, float]] = []
         of = {int(j): at for at, j in enumerate(kept)}
-        for i, hits, said in self._predictions(scores, codes[:, kept], self.rate_[self.named_[kept]]):
+        for i, hits, said in _predictions(sparse.csc_array(scores), codes[:, kept], self._cuts[:, kept]):
             f1[i] = 2.0 * hits / np.maximum(said + active[kept], 1)
             if i in of:
                 at = of[i]
                 own.append((hits[at] / max(said[at], 1), hits[at] / active[kept[at]]))
         return _judged(f1, kept, np.array(own), names, self.named_, len(rows), level)
 
-    def _predictions(self, scores: Any, codes: Any, rates: _FLOATS) -> Iterator[tuple[int, _FLOATS, _FLOATS]]:
-        """For each name, rows in which it is right to say that each latent is active, and rows in which it says so."""
-        fitted, held = sparse.csc_array(self._scores), sparse.csc_array(scores)
-        row, latent = codes.tocoo().coords
-        for i in range(fitted.shape[1]):
-            one, other = fitted[:, [i]].toarray()[:, 0], held[:, [i]].toarray()[:, 0]
-            cut = np.quantile(one, 1.0 - rates)
-            hits = np.bincount(latent[other[row] > cut[latent]], minlength=len(rates)).astype(float)
-            said = len(other) - np.searchsorted(np.sort(other), cut, side="right").astype(float)
-            yield i, hits, said
+
+def _cuts(scores: sparse.csc_array, rates: _FLOATS) -> _FLOATS:
+    """For each name and each latent, the score above which rows lie as often as the latent is active, or more rarely."""
+    n, cuts = scores.shape[0], np.zeros((scores.shape[1], len(rates)))
+    wanted = np.floor(rates * n).astype(np.int64)
+    for i in range(scores.shape[1]):
+        values = np.sort(scores.data[scores.indptr[i] : scores.indptr[i + 1]])[::-1]
+        some = wanted < len(values)
+        cuts[i, some] = values[wanted[some]]
+    return cuts
+
+
+def _predictions(scores: sparse.csc_array, codes: Any, cuts: _FLOATS) -> Iterator[tuple[int, _FLOATS, _FLOATS]]:
+    """For each name, rows in which it is right to say that each latent is active, and rows in which it says so."""
+    row, latent = codes.tocoo().coords
+    for i, cut in enumerate(cuts):
+        one = scores[:, [i]].toarray()[:, 0]
+        hits = np.bincount(latent[one[row] > cut[latent]], minlength=len(cut)).astype(float)
+        said = len(one) - np.searchsorted(np.sort(one), cut, side="right").astype(float)
+        yield i, hits, said
 
 
 def _strongest(codes: Any, j: int, owner: NDArray[Any], top: int) -> NDArray[np.int64]:

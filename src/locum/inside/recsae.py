@@ -6,6 +6,7 @@ each latent can be made stronger or weaker before the items are ranked again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from locum.core.bounds import bootstrap, bootstrap_mean
-from locum.core.errors import InvalidData, NotFresh, require_whole
+from locum.core.errors import InvalidData, NotFresh, need, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.encoders import TopK
@@ -499,10 +500,7 @@ def frozen_decoder(
     SparseAutoencoder
         Its ``epochs`` may be 0, with which it could not be fitted.
     """
-    import math
-
-    import torch
-
+    torch = need("torch", "a dictionary", "nets")
     from locum.inside._network import made
     from locum.nets import seeded, train
 
