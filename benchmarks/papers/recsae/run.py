@@ -39,7 +39,7 @@ from locum.nets.recommenders import LightGCN, MultiInterest, SASRec
 K, SCALE, WIDTH = 16, 32, 64
 DOSES = (0.0, 0.5, 1.0, 2.0, 4.0)
 SHIFTS = (-0.5, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-PICKED = 10
+PICKED, FEWEST = 10, 30  # latents that are steered, and users of those that choose in whom each is active
 
 
 def sae(X: np.ndarray, size: dict, seed: int, k: int = K, scale: int = SCALE, **more: Any) -> SparseAutoencoder:
@@ -237,9 +237,10 @@ def control(world: World, audit: RecommenderAudit, concepts: ItemConcepts, claim
     out: dict[str, Any] = {"picked": [[j, kind, concepts.names_[j]] for j, kind in picked]}
     curves: dict[str, list] = {"latent": [], "random": [], "mean vector": []}
     rate, size = np.diff(codes.indptr) / len(dev.X), np.asarray(codes.sum(axis=0)).ravel()
+    rare = [j for j in range(len(rate)) if len(np.unique(dev.users[active(codes, j)])) < FEWEST]
     for j, kind in picked:
         rows = test.at(active(held, j))
-        other = matched(j, rate, size, {one for one, _ in picked}, rng)
+        other = matched(j, rate, size, {*rare, *(one for one, _ in picked)}, rng)
         near = test.at(active(held, other))
         vector = table[world.data.kinds[kind]].mean(axis=0)
         vector = vector / np.linalg.norm(vector) * size[j] / max(rate[j] * len(dev.X), 1)  # as long as the latent is strong
@@ -269,7 +270,7 @@ def picks(
     for j in claimed:
         kinds = [genre[word] for word in concepts.names_[j].split(" + ") if word in genre]
         rows = dev.at(active(codes, int(j)))
-        if kinds and len(rows.X) >= 20:
+        if kinds and len(np.unique(rows.users)) >= FEWEST:
             doses = {c: audit.multiplied(int(j), c) for c in (0.0, 4.0)}
             share = response(audit, doses, kinds[0], rows)["share"]
             found.append((share[1] - share[0], int(j), kinds[0]))
@@ -280,11 +281,11 @@ def picks(
     return out
 
 
-def matched(j: int, rate: np.ndarray, size: np.ndarray, taken: set[int], rng: np.random.Generator) -> int:
+def matched(j: int, rate: np.ndarray, size: np.ndarray, but: set[int], rng: np.random.Generator) -> int:
     """Another latent, one of the five that are most nearly as often and as strongly active."""
     strength = size / np.maximum(rate, 1e-9)
     off = np.abs(np.log(np.maximum(rate, 1e-9) / rate[j])) + np.abs(np.log(np.maximum(strength, 1e-9) / strength[j]))
-    off[list(taken)] = np.inf
+    off[list(but)] = np.inf
     return int(rng.choice(np.argsort(off)[:5]))
 
 

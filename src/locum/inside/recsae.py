@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from locum.core.bounds import bootstrap, bootstrap_mean
+from locum.core.bounds import bootstrap, bounded_mean
 from locum.core.errors import InvalidData, NotFresh, need, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
@@ -156,7 +156,7 @@ class RecommenderAudit:
         """Quality of the lists with stand-ins in the place of the vector, and how alike the lists are.
 
         All items that were not seen before are ranked; the gain of a list is that of one item wanted, ``1 / log2(1 + place)``
-        within the list. Whole users are resampled, the same ones for the original and the stand-in.
+        within the list. Intervals are over users; for ratios whole users are resampled, the same ones on both sides.
 
         Parameters
         ----------
@@ -293,7 +293,6 @@ class RecommenderAudit:
         users: ArrayLike | None = None,
         seen: Any = None,
         level: float = 0.95,
-        random_state: int = 0,
     ) -> DoseResponse:
         """Share of a kind of items in the lists, and what lists lose, with an edit at several strengths.
 
@@ -309,7 +308,6 @@ class RecommenderAudit:
         users : array-like of shape (n,), optional
         seen : sparse array of shape (n, items), optional
         level : float, default=0.95
-        random_state : int, default=0
 
         Returns
         -------
@@ -335,7 +333,7 @@ class RecommenderAudit:
         lists = [self._ranked(one, wanted, taken) for one in rows]
         shares = [self.kinds[kind][one.top].mean(axis=1) for one in lists]
         change = shares[-1] - shares[0]
-        ends = bootstrap_mean(change, level, groups=owner, random_state=random_state)
+        ends = bounded_mean(change, -1.0, 1.0, level, groups=owner)
         rise = Fidelity(
             f"rise of the share of {kind}", float(change.mean()), ends.lower, ends.upper, level, len(x), "",
             "rows of held-out users", ends.method, groups=_groups(owner),
@@ -430,7 +428,7 @@ def _compared(
     overlap = _overlap(before.top, after.top)
 
     def mean(name: str, values: _FLOATS) -> Fidelity:
-        ends = bootstrap_mean(values, level, groups=owner, random_state=random_state)
+        ends = bounded_mean(values, 0.0, 1.0, level, groups=owner)
         return _told(name, float(values.mean()), ends, level, len(values), owner)
 
     def ratio(name: str, one: _FLOATS, other: _FLOATS) -> Fidelity:
