@@ -147,7 +147,8 @@ class GraphNet(nn.Module):
 
     def propagated(self) -> tuple[Tensor, Tensor]:
         """Vectors of users and of items, the mean over layers."""
-        x = total = self.vectors
+        x: Tensor = self.vectors
+        total = x
         if self.layers:
             graph = torch.sparse_coo_tensor(self.edges, self.sizes, (len(x), len(x)), check_invariants=False).coalesce()
             for _ in range(self.layers):
