@@ -189,9 +189,12 @@ def embedded(titles: tuple[str, ...]) -> np.ndarray:
     return found[np.argsort(order, kind="stable")]
 
 
-def favoured(world: World, atoms: np.ndarray) -> np.ndarray:
-    """The ten films whose scores each atom raises most, among those taken by five users or more."""
-    scores = atoms @ world.model.item_vectors().T
+def favoured(world: World, X: np.ndarray, units: Any) -> np.ndarray:
+    """For each unit the ten films that score most above their mean where the unit is largest, of those taken by five users."""
+    dense = units.toarray() if hasattr(units, "toarray") else units
+    dense = dense[:, (dense > 0).sum(axis=0) >= 40]
+    strongest = X[np.argpartition(dense, -40, axis=0)[-40:]].mean(axis=0)
+    scores = (strongest - X.mean(axis=0)) @ world.model.item_vectors().T
     scores[:, world.popularity < 5] = -np.inf
     return np.argsort(-scores, axis=1)[:, :10]
 
@@ -343,12 +346,12 @@ def films(seed: int, size: dict, titles: np.ndarray) -> tuple[dict, World, Rows,
     run["fidelity"]["dictionary"]["FVU by length"] = by_length(model, test.X[test.held])
     few = np.random.default_rng(seed).permutation(len(train.X))[: size["ranked"]]
     run["areas"] = detection(world, model, train.at(few), test.at(slice(None, size["ranked"])), size, seed)
-    active = np.asarray(abs(model.encode(dev.X)).sum(axis=0)).ravel() > 0
-    drawn = np.random.default_rng(seed).normal(size=(int(active.sum()), WIDTH)).astype(np.float32)
-    atoms = {"dictionary": model.atoms_[active], "neurons": both_signs(np.eye(WIDTH, dtype=np.float32)).T.reshape(-1, WIDTH),
-             "random directions": drawn}  # fmt: skip
+    X = train.X[few]
+    directions = frozen_decoder(train.X, SCALE * WIDTH, K, epochs=0, random_state=seed).atoms_.T
+    units = {"dictionary": model.encode(X), "neurons": both_signs(X - X.mean(axis=0)),
+             "random directions": np.maximum((X - X.mean(axis=0)) @ directions, 0.0)}  # fmt: skip
     run["coherence"] = {
-        name: title_coherence(favoured(world, one), titles, world.popularity).value for name, one in atoms.items()
+        name: title_coherence(favoured(world, X, one), titles, world.popularity).value for name, one in units.items()
     }
     concepts = ItemConcepts().fit(model, train.X, train.histories, world.data.documents(), users=train.users)
     surest = names(concepts, dev)[1].claimed(0.1)
