@@ -367,7 +367,7 @@ def families(seeds: range, size: dict) -> Iterator[Claim]:
         "BPR matrix factorisation": lambda seed: LightGCN(WIDTH, 0, epochs=size["graph"], random_state=seed, **told),
         "LightGCN": lambda seed: LightGCN(WIDTH, 2, epochs=size["graph"], random_state=seed, **told),
         "SASRec": lambda seed: sasrec(size, seed, epochs=size["passes"] // 2),
-        "four interests": lambda seed: MultiInterest(WIDTH, 4, negatives=256, epochs=6, random_state=seed, **told),
+        "four interests": lambda seed: MultiInterest(WIDTH, 4, negatives=256, epochs=4, random_state=seed, **told),
     }
     for name in size["families"]:
         runs = []
@@ -395,7 +395,7 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
                             "families": ("BPR matrix factorisation",)}  # fmt: skip
     if not quick:
         size = {"passes": 20, "epochs": 6, "rows": 60_000, "ranked": 15_000, "ks": (4, 8, 16, 32), "scales": (8, 32),
-                "graph": 40, "families": ("BPR matrix factorisation", "LightGCN", "SASRec", "four interests")}  # fmt: skip
+                "graph": 30, "families": ("BPR matrix factorisation", "LightGCN", "SASRec", "four interests")}  # fmt: skip
     size["device"] = device
     titles = embedded(load_interactions("ml-100k").titles)
     found = [films(one, size, titles) for one in range(seed, seed + (2 if quick else 5))]
