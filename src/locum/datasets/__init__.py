@@ -1,4 +1,4 @@
-"""Real tables that ship inside installed packages, with what is known about them, and wide ones from files; no downloads."""
+"""Real tables that ship inside installed packages, wide ones from files, and who took which item; no downloads."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import difflib
 
 from locum.core.errors import InvalidData
 from locum.datasets._dataset import Dataset, Part, Parts
+from locum.datasets._interactions import INTERACTIONS, Interactions, load_interactions
 from locum.datasets._tables import FOLDER, read_table
 from locum.datasets._wide import WIDE, Wide, load_wide
 
-__all__ = ["Dataset", "Part", "Parts", "load", "names", "Wide", "WIDE", "load_wide"]
+__all__ = [
+    "Dataset", "Part", "Parts", "load", "names", "Wide", "WIDE", "load_wide", "Interactions", "INTERACTIONS",
+    "load_interactions",
+]  # fmt: skip
 
 
 def names() -> tuple[str, ...]:

@@ -37,6 +37,7 @@ from locum.inside.geometry import absorption_score, babel, babel_selected, effec
 from locum.inside.interaction_basis import InteractionBasis
 from locum.inside.interaction_graph import InteractionGraph, Modules
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
+from locum.inside.item_concepts import ItemConcepts, KindDetection, NameConfidence, detect_kinds, title_coherence
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
 from locum.inside.nonlinear_dilemma import (
@@ -47,6 +48,7 @@ from locum.inside.nonlinear_dilemma import (
     OrthogonalMap,
     RevNetMap,
 )
+from locum.inside.recsae import DoseResponse, RecommenderAudit, frozen_decoder
 from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
@@ -122,6 +124,14 @@ __all__ = [
     "InteractionBasis",
     "InteractionGraph",
     "Modules",
+    "RecommenderAudit",
+    "DoseResponse",
+    "frozen_decoder",
+    "ItemConcepts",
+    "NameConfidence",
+    "detect_kinds",
+    "KindDetection",
+    "title_coherence",
     "EncoderSpec",
     "ReLU",
     "Gated",

@@ -9,6 +9,7 @@ from locum.plots._circuit import plot_circuit, plot_heads, plot_tokens
 from locum.plots._concepts import plot_detection
 from locum.plots._counterfactual_strip import plot_counterfactuals, plot_style_strip
 from locum.plots._dictionary import plot_error_curves
+from locum.plots._doses import plot_doses
 from locum.plots._dynamics import plot_attractors
 from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
@@ -45,6 +46,7 @@ __all__ = [
     "plot_detection",
     "plot_audit",
     "plot_interactions",
+    "plot_doses",
     "plot_series",
     "plot_landmarks",
     "plot_regret",
