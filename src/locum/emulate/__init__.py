@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from locum.emulate.calibration import Calibration, SimulationCheck, calibrate, simulation_check
 from locum.emulate.dynamics import (
     DynamicsReport,
     DynamicsScore,
@@ -30,6 +31,7 @@ from locum.emulate.fab_devs import (
     forecast_errors,
 )
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
+from locum.emulate.pinn_battery import CellFields, Level, PINNEmulator
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
 from locum.emulate.trajectories import Trajectories
@@ -67,4 +69,11 @@ __all__ = [
     "ForecastErrors",
     "RecentMean",
     "SeasonalNaive",
+    "PINNEmulator",
+    "Level",
+    "CellFields",
+    "calibrate",
+    "Calibration",
+    "simulation_check",
+    "SimulationCheck",
 ]
