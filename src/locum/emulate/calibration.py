@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,8 @@ def calibrate(
     if isinstance(sigma, str):
         if sigma != "fit":
             raise InvalidData(f"expected sigma= as a number above 0 or 'fit', got {sigma!r}")
-        sigma = _fitted_sigma(posterior, guess, max(burn // 3, 1), max(steps // 3, 1))
+        fitted, explained = _fitted_sigma(posterior, guess, max(burn // 3, 1), max(steps // 3, 1))
+        return replace(posterior.sampled(fitted, burn, steps), explained=explained)
     return posterior.sampled(float(sigma), burn, steps)
 
 
@@ -192,14 +193,15 @@ class _Posterior:
                            float(np.max(apart)), bool(away <= 2 * sigma))  # fmt: skip
 
 
-def _fitted_sigma(posterior: _Posterior, guess: float, burn: int, steps: int) -> float:
-    """The least sigma, on the scale of its logarithm, that explains the data; the highest tried where none does."""
-    low, high = math.log(guess * _RANGE[0]), math.log(guess * _RANGE[1])
+def _fitted_sigma(posterior: _Posterior, guess: float, burn: int, steps: int) -> tuple[float, bool]:
+    """The least sigma, on the scale of its logarithm, that explains the data, and whether any tried did."""
+    low, high, explained = math.log(guess * _RANGE[0]), math.log(guess * _RANGE[1]), False
     at = math.log(guess)
     for _ in range(_TRIES):
-        low, high = (low, at) if posterior.sampled(math.exp(at), burn, steps).explained else (at, high)
+        enough = posterior.sampled(math.exp(at), burn, steps).explained
+        low, high, explained = (low, at, True) if enough else (at, high, explained)
         at = (low + high) / 2
-    return math.exp(high)
+    return math.exp(high), explained
 
 
 @dataclass(frozen=True, eq=False)
