@@ -166,31 +166,38 @@ class Branches(nn.Module):
 class FieldNetwork(nn.Module):
     """From time and parameters to two potentials, and with the radius to two concentrations; all without units.
 
-    The time and the parameters pass a layer that all share, from which the potentials branch off; the radius joins, and after a
-    further layer the concentrations branch off.
+    The time and the parameters pass a layer that the two potentials share, and one that the concentrations share; there the radius
+    joins, and after a further layer they branch off.
     """
 
     def __init__(self, parameters: int, width: int, layers: int, block: str, activation: str) -> None:
         super().__init__()
+        self.start = _Dense(1, 1 + parameters, width, ACTIVATIONS[activation])
         self.trunk = _Dense(1, 1 + parameters, width, ACTIVATIONS[activation])
         self.joined = _Dense(1, width + 1, width, ACTIVATIONS[activation])
         self.potentials = Branches(2, width, width, layers, block, activation, True)
         self.concentrations = Branches(2, width, width, layers, block, activation, False)
 
-    def features(self, inputs: torch.Tensor, size: int) -> torch.Tensor:
-        """Jet (k, n, width) of the shared layer, of inputs (n, 1 + d) whose first column is the time."""
-        rows = [inputs, *(torch.zeros_like(inputs) for _ in range(size - 1))]
-        if size == FULL:
-            rows[2] = torch.zeros_like(inputs).index_fill(1, torch.zeros(1, dtype=torch.long, device=inputs.device), 1.0)
-        return self.trunk(torch.stack(rows)[:, None])[:, 0]
-
     def potential(self, inputs: torch.Tensor) -> torch.Tensor:
         """Values (2, n) of electrolyte and positive electrode."""
-        return self.potentials(self.features(inputs, VALUE))[0]
+        return self.potentials(self.start(inputs[None, None])[:, 0])[0]
 
-    def concentration(self, inputs: torch.Tensor, radius: torch.Tensor, size: int) -> torch.Tensor:
-        """Jets (k, 2, n) of negative and positive particles, at shares (n,) of their radius."""
-        features = self.features(inputs, size)
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """What is learned, by what it says; the two have nothing in common."""
+        sets = {"concentrations": (self.trunk, self.joined, self.concentrations), "potentials": (self.start, self.potentials)}
+        return {name: [one for module in modules for one in module.parameters()] for name, modules in sets.items()}
+
+    def concentration(
+        self, inputs: torch.Tensor, radius: torch.Tensor, size: int, pace: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Jets (k, 2, n) of negative and positive particles, at shares (n,) of their radius.
+
+        The first column of `inputs` (n, 1 + d) moves with time at a pace (n,), 1 where None.
+        """
+        rows = [inputs, *(torch.zeros_like(inputs) for _ in range(size - 1))]
+        if size == FULL:
+            rows[2][:, 0] = 1.0 if pace is None else pace
+        features = self.trunk(torch.stack(rows)[:, None])[:, 0]
         own = torch.zeros(size, len(radius), 1, dtype=radius.dtype, device=radius.device)
         own[0, :, 0] = radius
         if size >= SLOPE:

@@ -174,8 +174,15 @@ class Stage(nn.Module):
         """The parameters that this stage goes by."""
         return parameters if self.frozen is None else self.frozen.expand_as(parameters)
 
+    def _clock(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the network is told of the time, and its pace: diffusion from a sudden start is smooth in the root of time."""
+        if not self.conserved:
+            return time, None
+        root = torch.sqrt(time + self.ramp / self.duration)
+        return root, 0.5 / root
+
     def _inputs(self, time: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-        return torch.cat([time[:, None], (self.asked(parameters) - self.low) / (self.high - self.low)], dim=1)
+        return torch.cat([self._clock(time)[0][:, None], (self.asked(parameters) - self.low) / (self.high - self.low)], dim=1)
 
     def rise(self, time: torch.Tensor, size: int = VALUE) -> torch.Tensor:
         """Jet (k, 1, n) of 1 - exp(-(t - begin) / ramp); time in units of the discharge."""
@@ -225,7 +232,7 @@ class Stage(nn.Module):
     ) -> torch.Tensor:
         """Jets (k, 2, n): shares of lithium in negative and positive particles."""
         base = self.base_concentrations(time, radius, parameters, size) if base is None else base
-        out = self.network.concentration(self._inputs(time, parameters), radius, size)
+        out = self.network.concentration(self._inputs(time, parameters), radius, size, self._clock(time)[1])
         if self.below is None and not self.conserved:
             return base + product(self.rise(time, size), sigmoid(out)) * self.reach
         share = 0.1 if self.below is None else 1.0 if self.begin > 0 else 0.01
@@ -268,20 +275,25 @@ def interior(stage: Stage, at: Points) -> torch.Tensor:
     return torch.stack([stage.kinetics.diffusion(side, x[:, side], radius, parameters) for side in (0, 1)])
 
 
-def boundary(stage: Stage, at: Points) -> torch.Tensor:
-    """Residuals (6, n): kinetics of both electrodes, slopes in the middle, slopes at the surface."""
+def slopes(stage: Stage, at: Points) -> tuple[torch.Tensor, torch.Tensor]:
+    """Residuals (4, n) of the slopes in the middle and at the surface, and what is at the surface (2, n)."""
     kinetics = stage.kinetics
     x = stage.concentrations(at.twice[0], at.radius, at.twice[1], SLOPE, at.edge_base)
-    electrolyte, electrode = stage.potentials(at.time, at.parameters, at.potential_base)
     kept = x[0, :, : at.n].clamp(EDGE, 1 - EDGE)
-    driven, middle, surface = [], [], []
+    wanted = torch.stack([kinetics.surface_slope(side, kept[side], at.parameters) for side in (0, 1)])
+    middle, surface = x[1, :, at.n :] / wanted, at.faded * (x[1, :, : at.n] / wanted - 1)
+    return torch.cat([middle, surface]), kept
+
+
+def drives(stage: Stage, at: Points, kept: torch.Tensor) -> torch.Tensor:
+    """Residuals (2, n) of the kinetics of both electrodes, with what is at their surfaces (2, n)."""
+    kinetics = stage.kinetics
+    electrolyte, electrode = stage.potentials(at.time, at.parameters, at.potential_base)
+    found = []
     for side, above in ((0, -electrolyte), (1, electrode - electrolyte)):
         over = above - kinetics.open(side, kept[side])
-        driven.append(kinetics.drive(side, kinetics.exchange(side, kept[side], at.parameters), over) - 1)
-        slope = kinetics.surface_slope(side, kept[side], at.parameters)
-        middle.append(x[1, side, at.n :] / slope)
-        surface.append(at.faded * (x[1, side, : at.n] / slope - 1))
-    return torch.stack([*driven, *middle, *surface])
+        found.append(kinetics.drive(side, kinetics.exchange(side, kept[side], at.parameters), over) - 1)
+    return torch.stack(found)
 
 
 def constant_cell(start: Mapping[str, Any], bounds: Mapping[str, tuple[float, float]], duration: float) -> Any:

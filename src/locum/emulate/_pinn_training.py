@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 from torch import nn
 
-from locum.emulate._pinn_physics import VALUE, Points, Stage, boundary, interior
-from locum.nets import TrainingFailed, seeded, train
+from locum.emulate._pinn_networks import VALUE
+from locum.emulate._pinn_physics import Points, Stage, drives, interior, slopes
+from locum.nets import TrainingFailed, train
 
 Array = NDArray[np.float64]
 Monitor = Callable[[float], None]
 
 _CHUNK = 50  # iterations of L-BFGS between two looks at the clock
 _MEMORY = 50
+_SHARE = 0.85  # of the time, after which potentials have the rest
 _FRESH = 512  # points that say which weights are kept
 _LEAST_RADIUS = 1e-4
 _ATTENTION_LR = 1e-2
@@ -43,6 +45,7 @@ class Recipe:
     growth: float
     collocation: str
     refresh: int
+    joint: bool
     seconds: float | None
     device: str
     random_state: int
@@ -67,13 +70,13 @@ class Trained:
     Attributes
     ----------
     losses : tuple of float
-        Of Adam by epoch, then of L-BFGS by 50 iterations, on the points learned from, weighted.
+        Of Adam by epoch, then of L-BFGS by 50 iterations, on the points learned from.
     residuals : tuple of float
-        After Adam and then by 50 iterations, on fresh points, not weighted; the weights kept are those of the lowest.
+        After Adam and then by rounds of L-BFGS, on fresh points, of all equations.
     seconds : tuple of float
         Of the processor, up to each of the residuals.
     iterations : int
-        Of L-BFGS.
+        Of L-BFGS, for concentrations or for all.
     status : str
         Why it ended.
     """
@@ -132,6 +135,7 @@ class Objective(nn.Module):
             nn.Parameter(torch.ones(rows, n, dtype=torch.float64), requires_grad=recipe.attention)
             for rows, n in ((2, recipe.inner), (6, recipe.edge))
         )
+        self._held: tuple[Points, torch.Tensor] | None = None
         self.draw()
         self._fresh = self._collocation.draw(_FRESH, _FRESH // 2)
         if observed is not None:
@@ -154,26 +158,44 @@ class Objective(nn.Module):
         wrong = torch.cat([(said - seen.potentials) / stage.sizes, (shares - seen.concentrations) / stage.reach])
         return (wrong**2).mean(dim=1)
 
-    def terms(self, rows: torch.Tensor | None = None) -> torch.Tensor:
+    def _residuals(self, at: Points, part: str) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """Of diffusion (2, n), kinetics (2, m) and slopes (4, m); None for those that a part does not change."""
+        if part == "potentials":
+            if self._held is None or self._held[0] is not at:
+                with torch.no_grad():
+                    self._held = at, slopes(self.stage, at)[1]
+            return None, drives(self.stage, at, self._held[1]), None
+        found, kept = slopes(self.stage, at)
+        if part == "concentrations":
+            return interior(self.stage, at), None, found
+        return interior(self.stage, at), drives(self.stage, at, kept if self.recipe.joint else kept.detach()), found
+
+    def terms(self, part: str = "all", rows: torch.Tensor | None = None) -> torch.Tensor:
         """Mean square of each kind of residual, weighted by attention; of some groups of points or of all."""
         at, (inner, edge) = self.points, self.attention
         if rows is not None:
             ratio = self.recipe.inner // self.recipe.edge
             inside = (rows[:, None] * ratio + torch.arange(ratio, device=rows.device)).ravel()
             at, inner, edge = at.take(inside, rows), inner[:, inside], edge[:, rows]
-        found = torch.cat([(inner * interior(self.stage, at) ** 2).mean(1), (edge * boundary(self.stage, at) ** 2).mean(1)])
-        return torch.cat([found, self._data()])
+        weights = (inner, edge[:2], edge[2:])
+        means = [
+            torch.zeros(len(weight), dtype=torch.float64, device=weight.device) if one is None else (weight * one**2).mean(1)
+            for weight, one in zip(weights, self._residuals(at, part), strict=True)
+        ]
+        return torch.cat([*means, self._data()])
 
-    def loss(self, rows: torch.Tensor | None = None) -> torch.Tensor:
+    def loss(self, part: str = "all", rows: torch.Tensor | None = None) -> torch.Tensor:
         """Weighted sum of the terms."""
-        return (self.weights * self.balance * self.terms(rows)).sum()
+        return (self.weights * self.balance * self.terms(part, rows)).sum()
 
     @torch.no_grad()
-    def residual(self) -> float:
+    def residual(self, part: str = "all") -> float:
         """On fresh points, with the weights of the kinds and nothing else."""
-        at = self._fresh
-        found = torch.cat([(interior(self.stage, at) ** 2).mean(1), (boundary(self.stage, at) ** 2).mean(1)])
-        return float((self.weights * torch.cat([found, self._data()])).sum())
+        self._held = None
+        means = [(one**2).mean(1) if one is not None else torch.zeros(n, dtype=torch.float64, device=self.weights.device)
+                 for one, n in zip(self._residuals(self._fresh, part), (2, 2, 4), strict=True)]  # fmt: skip
+        self._held = None
+        return float((self.weights * torch.cat([*means, self._data()])).sum())
 
     @torch.enable_grad()
     def anneal(self) -> None:
@@ -209,8 +231,27 @@ def fitted(stage: Stage, recipe: Recipe, observed: Observed | None, monitor: Mon
     """Train a stage, in place."""
     stage.to(recipe.device)
     clock, objective = _Clock(), Objective(stage, recipe, observed).to(recipe.device)
-    losses = _adam(objective) if recipe.epochs else ()
-    return _lbfgs(objective, clock, losses, monitor)
+    losses = list(_adam(objective)) if recipe.epochs else []
+    for one in objective.attention:
+        one.requires_grad_(False)
+    parts = ("all",) if recipe.joint else ("concentrations", "potentials")
+    residuals, seconds = [objective.residual()], [clock()]
+    done, length, status = 0, recipe.refresh or recipe.iterations, "all iterations done"
+    while done < recipe.iterations and status != "out of time":
+        if done:
+            objective.draw()
+        span = min(length, recipe.iterations - done)
+        for part in parts:
+            found, status = _lbfgs(objective, part, span, clock)
+            losses += found
+        done += span
+        residuals.append(objective.residual())
+        seconds.append(clock())
+        if monitor is not None:
+            clock.outside(lambda: monitor(seconds[-1]))
+    if not math.isfinite(residuals[-1]):
+        raise TrainingFailed("the residuals are not finite: train with a smaller lr=, or see that properties are finite")
+    return Trained(tuple(losses), tuple(residuals), tuple(seconds), done, status)
 
 
 def _adam(objective: Objective) -> tuple[float, ...]:
@@ -234,7 +275,7 @@ def _adam(objective: Objective) -> tuple[float, ...]:
             objective.anneal()
 
     history = train(
-        objective, lambda module, rows: module.loss(rows), [groups], epochs=recipe.epochs,
+        objective, lambda module, rows: module.loss(rows=rows), [groups], epochs=recipe.epochs,
         batch_size=max(recipe.edge // recipe.batches, 1), optimizer=optimizer,
         schedule=lambda steps: torch.optim.lr_scheduler.LambdaLR(steps, lambda k: fall ** max(k - half, 0)),
         validate=lambda module: module.residual(), after_epoch=after, device=recipe.device,
@@ -243,50 +284,35 @@ def _adam(objective: Objective) -> tuple[float, ...]:
     return history.losses
 
 
-def _lbfgs(objective: Objective, clock: _Clock, losses: tuple[float, ...], monitor: Monitor | None) -> Trained:
-    recipe, learned = objective.recipe, [one for one in objective.stage.network.parameters() if one.requires_grad]
-    residuals, seconds, found = [objective.residual()], [clock()], list(losses)
-    best, least = _copy(learned), residuals[0]
-    done, status, optimizer = 0, "all iterations done", None
-    for one in objective.attention:
-        one.requires_grad_(False)
+def _lbfgs(objective: Objective, part: str, iterations: int, clock: _Clock) -> tuple[list[float], str]:
+    """Make the residuals of a part small on the points there are; the weights kept have the least on fresh ones."""
+    recipe, network = objective.recipe, objective.stage.network
+    learned = list(network.parameters()) if part == "all" else network.parts()[part]
+    best, least, losses = _copy(learned), objective.residual(part), []
 
     def closure() -> torch.Tensor:
         for parameter in learned:
             parameter.grad = None
-        loss = objective.loss()
+        loss = objective.loss(part)
         loss.backward()
         return loss.detach()
 
-    while done < recipe.iterations:
-        if recipe.seconds is not None and clock() > recipe.seconds:
-            status = "out of time"
+    optimizer = torch.optim.LBFGS(
+        learned, lr=1.0, max_iter=_CHUNK, max_eval=2 * _CHUNK, history_size=_MEMORY, line_search_fn="strong_wolfe",
+        tolerance_grad=0.0, tolerance_change=0.0,
+    )  # fmt: skip
+    for _ in range(0, iterations, _CHUNK):
+        if recipe.seconds is not None and clock() > recipe.seconds * (1.0 if part != "concentrations" else _SHARE):
             break
-        if optimizer is None or (recipe.refresh and done % recipe.refresh == 0):
-            if done and recipe.refresh:
-                objective.draw()
-            optimizer = torch.optim.LBFGS(
-                learned, lr=1.0, max_iter=_CHUNK, max_eval=2 * _CHUNK, history_size=_MEMORY, line_search_fn="strong_wolfe",
-                tolerance_grad=0.0, tolerance_change=0.0,
-            )  # fmt: skip
-        with seeded(recipe.random_state, device=recipe.device):
-            loss = float(optimizer.step(closure))
-        done += _CHUNK
-        residual = objective.residual()
-        found.append(loss)
-        residuals.append(residual)
-        seconds.append(clock())
-        if math.isfinite(residual) and residual < least:
+        losses.append(float(optimizer.step(closure)))
+        residual = objective.residual(part)
+        if not math.isfinite(residual):
+            break
+        if residual < least:
             best, least = _copy(learned), residual
-        elif not math.isfinite(residual):
-            _restore(learned, best)
-            optimizer = None  # what it remembers of curvature led nowhere
-        if monitor is not None:
-            clock.outside(lambda: monitor(seconds[-1]))
     _restore(learned, best)
-    if not math.isfinite(least):
-        raise TrainingFailed("the residuals are not finite: train with a smaller lr=, or see that properties are finite")
-    return Trained(tuple(found), tuple(residuals), tuple(seconds), done, status)
+    late = recipe.seconds is not None and clock() > recipe.seconds * _SHARE
+    return losses, "out of time" if late else "all iterations done"
 
 
 def _copy(parameters: list[nn.Parameter]) -> list[torch.Tensor]:

@@ -105,7 +105,8 @@ class PINNEmulator(Saves, BaseEstimator):
         From the first that is learned to the last, which has the equations of `cell`.
     ansatz : {"conserved", "flat"}, default="conserved"
         What the first network adds to: the mean share of lithium in a particle, which is known at all times, x̄(t) + 0.1 g (x_∞ -
-        x_0) N_x; or that of the start, as above and in the paper.
+        x_0) N_x, where networks are told the root of time, in which diffusion from a sudden start is smooth; or the share at the
+        start, as above and in the paper.
     block : {"gated", "plain", "residual"}, default="gated"
     activation : {"tanh", "swish", "gelu"}, default="tanh"
     ramp : float, default=1.0
@@ -116,8 +117,9 @@ class PINNEmulator(Saves, BaseEstimator):
         Of an epoch of Adam.
     lr : tuple of float, default=(0.002, 0.0002)
         Of Adam, held for half of the epochs and then falling.
-    weights : tuple of float, default=(10.0, 1.0, 1.0, 25.0, 1.0)
-        Of the squares of diffusion, kinetics, slope in the middle, slope at the surface, and data.
+    weights : tuple of float, default=(100.0, 1.0, 10.0, 100.0, 1.0)
+        Of the squares of diffusion, kinetics, slope in the middle, slope at the surface, and data. A millivolt moves the flux by
+        a third: with `joint`, kinetics bend concentrations to where open-circuit potentials are flat unless they weigh little.
     attention : bool, default=False
         Each point has a weight of its own that grows with its residual (self-adaptive, Adam only).
     annealing : bool, default=False
@@ -127,7 +129,10 @@ class PINNEmulator(Saves, BaseEstimator):
     collocation : {"fixed", "random"}, default="fixed"
         Whether Adam sees the same points in all epochs.
     refresh : int, default=500
-        Iterations of L-BFGS between two draws of the points, a multiple of 50; 0 for none, as in the paper.
+        Iterations of L-BFGS in a round, a multiple of 50, after which points are drawn anew; 0 for one round, as in the paper.
+    joint : bool, default=False
+        Whether L-BFGS learns all at once, as in the paper. Concentrations do not depend on potentials at a given current, so by
+        default each round learns them first, and then the potentials from what is at the surfaces.
     max_seconds : float or None, default=None
         Of the processor, for each level; what is reached then is kept. Numbers then depend on the machine.
     device : str, default="cpu"
@@ -151,7 +156,7 @@ class PINNEmulator(Saves, BaseEstimator):
     Cost: 20 to 30 ms an iteration of L-BFGS on one core, for 1024 and 512 points; a level below costs nothing more, as its
     fields at the points are kept. Predictions: 1 µs a point. No query of the solver, unless `data` is given.
 
-    **Departures**: radii are scaled by each particle's own; points are from Sobol sequences, and are drawn anew every `refresh`
+    **Departures**: `joint`, `ansatz` and `weights` as said above; radii are scaled by each particle's own; points are from Sobol sequences, and are drawn anew every `refresh`
     iterations, since L-BFGS learns a few fixed points by heart; corrections add to the level below where the paper fades it in
     as well; L-BFGS has a line search in place of a warm-up; the weights kept are those with the least residual on fresh points.
 
@@ -183,12 +188,13 @@ class PINNEmulator(Saves, BaseEstimator):
         edge: int = 512,
         batches: int = 8,
         lr: tuple[float, float] = (2e-3, 2e-4),
-        weights: tuple[float, float, float, float, float] = (10.0, 1.0, 1.0, 25.0, 1.0),
+        weights: tuple[float, float, float, float, float] = (100.0, 1.0, 10.0, 100.0, 1.0),
         attention: bool = False,
         annealing: bool = False,
         growth: float = 0.0,
         collocation: str = "fixed",
         refresh: int = 500,
+        joint: bool = False,
         max_seconds: float | None = None,
         device: str = "cpu",
         random_state: int = 0,
@@ -209,6 +215,7 @@ class PINNEmulator(Saves, BaseEstimator):
         self.growth = growth
         self.collocation = collocation
         self.refresh = refresh
+        self.joint = joint
         self.max_seconds = max_seconds
         self.device = device
         self.random_state = random_state
@@ -222,7 +229,7 @@ class PINNEmulator(Saves, BaseEstimator):
         data : object or None, default=None
             Solved discharges with all their fields, such as `SingleParticle.solve` gives, to learn from as well.
         monitor : callable or None, default=None
-            Called with the emulator and the seconds of the level, every 50 iterations of L-BFGS; its own time is not counted.
+            Called with the emulator and the seconds of the level, after each round of L-BFGS; its own time is not counted.
 
         Raises
         ------
@@ -260,7 +267,7 @@ class PINNEmulator(Saves, BaseEstimator):
         watch = None if monitor is None else lambda seconds: monitor(self, seconds)
         recipe = training.Recipe(
             self.inner, self.edge, self.batches, level.epochs, level.iterations, self.lr, self.weights, self.attention,
-            self.annealing, self.growth, self.collocation, self.refresh, self.max_seconds, self.device,
+            self.annealing, self.growth, self.collocation, self.refresh, self.joint, self.max_seconds, self.device,
             self.random_state + 1000 * at,
         )  # fmt: skip
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -170,9 +169,7 @@ class SingleParticle:
     duration: float
     temperature: float = 303.15
     kinetics: str = "linear"
-    bounds: Mapping[str, tuple[float, float]] = field(
-        default_factory=lambda: MappingProxyType({"i0_n": (0.5, 4.0), "D_p": (1.0, 10.0)})
-    )
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=lambda: {"i0_n": (0.5, 4.0), "D_p": (1.0, 10.0)})
 
     def __post_init__(self) -> None:
         require_positive(area=self.area, current=self.current, duration=self.duration, temperature=self.temperature)
