@@ -1,7 +1,7 @@
 """Networks that carry their derivatives along, for residuals of differential equations.
 
-A *jet* is a tensor whose first dimension holds a value alone (1), a value and its slope in r (2), or value, slope in r, slope in t
-and curvature in r (4). Linear layers take them as they are; activations and products have the chain rule, and its derivative by
+A *jet* is a tensor whose first dimension holds a value alone (1), a value and its slope in r (2), or value, slope in r, slope in
+time and curvature in r (4). Linear layers take them as they are; activations and products have the chain rule, and its derivative by
 the weights, written out, which saves nine tenths of the steps that automatic differentiation would record.
 """
 
@@ -167,11 +167,13 @@ class FieldNetwork(nn.Module):
     """From time and parameters to two potentials, and with the radius to two concentrations; all without units.
 
     The time and the parameters pass a layer that the two potentials share, and one that the concentrations share; there the radius
-    joins, and after a further layer they branch off.
+    joins, and after a further layer they branch off. With `even` it joins as its square: concentrations are then level in the
+    middle, and the divergence in a sphere, which divides by the radius, stays tame there.
     """
 
-    def __init__(self, parameters: int, width: int, layers: int, block: str, activation: str) -> None:
+    def __init__(self, parameters: int, width: int, layers: int, block: str, activation: str, even: bool) -> None:
         super().__init__()
+        self.even = even
         self.start = _Dense(1, 1 + parameters, width, ACTIVATIONS[activation])
         self.trunk = _Dense(1, 1 + parameters, width, ACTIVATIONS[activation])
         self.joined = _Dense(1, width + 1, width, ACTIVATIONS[activation])
@@ -187,19 +189,16 @@ class FieldNetwork(nn.Module):
         sets = {"concentrations": (self.trunk, self.joined, self.concentrations), "potentials": (self.start, self.potentials)}
         return {name: [one for module in modules for one in module.parameters()] for name, modules in sets.items()}
 
-    def concentration(
-        self, inputs: torch.Tensor, radius: torch.Tensor, size: int, pace: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Jets (k, 2, n) of negative and positive particles, at shares (n,) of their radius.
-
-        The first column of `inputs` (n, 1 + d) moves with time at a pace (n,), 1 where None.
-        """
+    def concentration(self, inputs: torch.Tensor, radius: torch.Tensor, size: int) -> torch.Tensor:
+        """Jets (k, 2, n) of negative and positive particles, at shares (n,) of their radius."""
         rows = [inputs, *(torch.zeros_like(inputs) for _ in range(size - 1))]
         if size == FULL:
-            rows[2][:, 0] = 1.0 if pace is None else pace
+            rows[2][:, 0] = 1.0
         features = self.trunk(torch.stack(rows)[:, None])[:, 0]
         own = torch.zeros(size, len(radius), 1, dtype=radius.dtype, device=radius.device)
-        own[0, :, 0] = radius
+        own[0, :, 0] = radius**2 if self.even else radius
         if size >= SLOPE:
-            own[1] = 1.0
+            own[1, :, 0] = 2 * radius if self.even else 1.0
+        if size == FULL and self.even:
+            own[3] = 2.0
         return self.concentrations(self.joined(torch.cat([features, own], dim=2)[:, None])[:, 0])

@@ -15,6 +15,7 @@ EDGE = 2e-5  # shares of lithium are kept this far from 0 and 1 where properties
 POTENTIALS = (0.0735, 0.3109)  # V, how far electrolyte and positive electrode move in a discharge
 _STEP = 1e-5  # over which the slope of the diffusivity is taken: right to nine digits, and quicker than a derivative of one
 _INTERVAL = 1800.0  # s, the time that rates are measured by
+_SHARE, _FURTHER = 0.1, 0.01  # of what could move, for a first network on the mean and for one that corrects
 
 
 class ElectrodeLike(Protocol):
@@ -114,16 +115,14 @@ class Kinetics:
         held = property_of(one.diffusivity, x) * self.factor(parameters, ("D_n", "D_p")[side])
         return -self.cell.fluxes[side] * one.radius / (one.capacity * held)
 
-    def diffusion(self, side: int, x: torch.Tensor, radius: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-        """Residual of the diffusion equation for a jet (4, n), in units of the start over half an hour."""
+    def spread(self, side: int, x: torch.Tensor, radius: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        """What diffusion makes of a jet (4, n), in shares of lithium over the discharge."""
         one = self.electrodes[side]
         kept = x[0].clamp(EDGE, 1 - EDGE)
         held, more, less = property_of(one.diffusivity, torch.stack([kept, kept + _STEP, kept - _STEP])).unbind()
         slope = (more - less) / (2 * _STEP)
         pace = self.cell.duration / one.radius**2 * self.factor(parameters, ("D_n", "D_p")[side])
-        spread = held * (x[3] + 2 * x[1] / radius) + slope * x[1] ** 2
-        size = self.start[side] if side == 0 else 1 - self.start[side]
-        return (x[2] - pace * spread) * (_INTERVAL / self.cell.duration / size)
+        return pace * (held * (x[3] + 2 * x[1] / radius) + slope * x[1] ** 2)
 
 
 class Stage(nn.Module):
@@ -145,8 +144,6 @@ class Stage(nn.Module):
         Parameters at which this stage is kept, whatever it is asked for.
     begin : float
         Time in s from which this stage rules; those below rule before.
-    conserved : bool
-        Whether the first stage adds to the mean share of lithium, which is known, rather than to that of the start.
     """
 
     low: torch.Tensor
@@ -157,12 +154,12 @@ class Stage(nn.Module):
 
     def __init__(
         self, network: FieldNetwork, cell: CellLike, low: torch.Tensor, high: torch.Tensor, ramp: float, below: Stage | None,
-        frozen: torch.Tensor | None, begin: float, conserved: bool,
+        frozen: torch.Tensor | None, begin: float,
     ) -> None:  # fmt: skip
         super().__init__()
         self.network, self.kinetics = network, Kinetics(cell)
         self.below = None if below is None else below.requires_grad_(False)
-        self.ramp, self.begin, self.duration, self.conserved = ramp, begin, float(cell.duration), conserved
+        self.ramp, self.begin, self.duration, self.conserved = ramp, begin, float(cell.duration), network.even
         negative, positive = self.kinetics.start
         self.register_buffer("low", low)
         self.register_buffer("high", high)
@@ -174,76 +171,87 @@ class Stage(nn.Module):
         """The parameters that this stage goes by."""
         return parameters if self.frozen is None else self.frozen.expand_as(parameters)
 
-    def _clock(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What the network is told of the time, and its pace: diffusion from a sudden start is smooth in the root of time."""
-        if not self.conserved:
-            return time, None
-        root = torch.sqrt(time + self.ramp / self.duration)
-        return root, 0.5 / root
+    def clock(self, time: Any) -> Any:
+        """What networks and points have for a time in s: its share of the discharge, or the root of that."""
+        return (time / self.duration) ** (0.5 if self.conserved else 1.0)
 
-    def _inputs(self, time: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self._clock(time)[0][:, None], (self.asked(parameters) - self.low) / (self.high - self.low)], dim=1)
+    def pace(self, clock: torch.Tensor) -> Any:
+        """By how much of the discharge time moves with the clock."""
+        return 2 * clock if self.conserved else 1.0
 
-    def rise(self, time: torch.Tensor, size: int = VALUE) -> torch.Tensor:
-        """Jet (k, 1, n) of 1 - exp(-(t - begin) / ramp); time in units of the discharge."""
-        pace = self.duration / self.ramp
-        left = torch.exp(-pace * (time - self.begin / self.duration).clamp(min=0.0))[None]
-        none = torch.zeros_like(left)
-        return torch.stack([1 - left, none, pace * left, none][:size])
+    def _inputs(self, clock: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        return torch.cat([clock[:, None], (self.asked(parameters) - self.low) / (self.high - self.low)], dim=1)
+
+    def rise(self, clock: torch.Tensor, size: int = VALUE) -> torch.Tensor:
+        """Jet (k, 1, n) of what is 0 at the beginning: 1 - exp(-(t - begin) / ramp), or the root of time itself."""
+        begin = self.clock(self.begin)
+        past = (clock - begin).clamp(min=0.0)[None]
+        if self.conserved:
+            value, slope = past / (1 - begin), torch.full_like(past, 1 / (1 - begin))
+        else:
+            pace = self.duration / self.ramp
+            left = torch.exp(-pace * past)
+            value, slope = 1 - left, pace * left
+        none = torch.zeros_like(past)
+        return torch.stack([value, none, slope, none][:size])
+
+    def faded(self, clock: torch.Tensor) -> torch.Tensor:
+        """How much the slope at the surface counts, which an even start cannot have."""
+        return self.pace(clock) if self.conserved else self.rise(clock)[0, 0]
 
     # ------------------------------------------------------------------ potentials
-    def base_potentials(self, time: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+    def base_potentials(self, clock: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
         """What the network adds to, (2, n)."""
         if self.below is None:
             return self.kinetics.initial_potentials(self.asked(parameters))
         if self.begin > 0:
-            return self.below.potentials(torch.full_like(time, self.begin / self.duration), parameters)
-        wrong = self.kinetics.initial_potentials(self.asked(parameters)) - self.below.potentials(0.0 * time, parameters)
-        return self.below.potentials(time, parameters) + (1 - self.rise(time)[0]) * wrong
+            return self.below.potentials(torch.full_like(clock, self.clock(self.begin)), parameters)
+        wrong = self.kinetics.initial_potentials(self.asked(parameters)) - self.below.potentials(0.0 * clock, parameters)
+        return self.below.potentials(clock, parameters) + (1 - self.rise(clock)[0]) * wrong
 
-    def potentials(self, time: torch.Tensor, parameters: torch.Tensor, base: torch.Tensor | None = None) -> torch.Tensor:
-        """(2, n): electrolyte and positive electrode in V, at times in units of the discharge."""
-        base = self.base_potentials(time, parameters) if base is None else base
-        moved = self.rise(time)[0] * self.sizes * self.network.potential(self._inputs(time, parameters))
+    def potentials(self, clock: torch.Tensor, parameters: torch.Tensor, base: torch.Tensor | None = None) -> torch.Tensor:
+        """(2, n): electrolyte and positive electrode, in V."""
+        base = self.base_potentials(clock, parameters) if base is None else base
+        moved = self.rise(clock)[0] * self.sizes * self.network.potential(self._inputs(clock, parameters))
         return base + (moved if self.below is None or self.begin > 0 else 0.1 * moved)
 
     # ------------------------------------------------------------------ concentrations
     def base_concentrations(
-        self, time: torch.Tensor, radius: torch.Tensor, parameters: torch.Tensor, size: int
+        self, clock: torch.Tensor, radius: torch.Tensor, parameters: torch.Tensor, size: int
     ) -> torch.Tensor:
         """What the network adds to, jets (k, 2, n)."""
         if self.below is None:
-            start = torch.zeros(size, 2, len(time), dtype=time.dtype, device=time.device)
-            start[0] = torch.tensor(self.kinetics.start, dtype=time.dtype, device=time.device)[:, None]
+            start = torch.zeros(size, 2, len(clock), dtype=clock.dtype, device=clock.device)
+            start[0] = torch.tensor(self.kinetics.start, dtype=clock.dtype, device=clock.device)[:, None]
             if self.conserved:
-                drift = torch.tensor(self.kinetics.drift, dtype=time.dtype, device=time.device)[:, None]
-                start[0] += drift * time
-                start[2:3] = drift
+                drift = torch.tensor(self.kinetics.drift, dtype=clock.dtype, device=clock.device)[:, None]
+                start[0] += drift * clock**2
+                start[2:3] = 2 * drift * clock
             return start
         if self.begin > 0:
-            held = self.below.concentrations(torch.full_like(time, self.begin / self.duration), radius, parameters, size)
+            held = self.below.concentrations(torch.full_like(clock, self.clock(self.begin)), radius, parameters, size)
             if size == FULL:
                 held[2] = 0.0  # what it was then does not move
             return held
-        return self.below.concentrations(time, radius, parameters, size)
+        return self.below.concentrations(clock, radius, parameters, size)
 
     def concentrations(
-        self, time: torch.Tensor, radius: torch.Tensor, parameters: torch.Tensor, size: int, base: torch.Tensor | None = None
+        self, clock: torch.Tensor, radius: torch.Tensor, parameters: torch.Tensor, size: int, base: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Jets (k, 2, n): shares of lithium in negative and positive particles."""
-        base = self.base_concentrations(time, radius, parameters, size) if base is None else base
-        out = self.network.concentration(self._inputs(time, parameters), radius, size, self._clock(time)[1])
+        base = self.base_concentrations(clock, radius, parameters, size) if base is None else base
+        out = self.network.concentration(self._inputs(clock, parameters), radius, size)
         if self.below is None and not self.conserved:
-            return base + product(self.rise(time, size), sigmoid(out)) * self.reach
-        share = 0.1 if self.below is None else 1.0 if self.begin > 0 else 0.01
-        return base + share * product(self.rise(time, size), out) * self.reach
+            return base + product(self.rise(clock, size), sigmoid(out)) * self.reach
+        share = _SHARE if self.below is None else 1.0 if self.begin > 0 else _FURTHER
+        return base + share * product(self.rise(clock, size), out) * self.reach
 
 
 class Points:
     """Where residuals are taken, with the base of a stage there."""
 
     def __init__(self, stage: Stage, inner: torch.Tensor, edge: torch.Tensor) -> None:
-        """Inner points (n, 2 + d) are time, radius and parameters; those at the edge (m, 1 + d) time and parameters."""
+        """Inner points (n, 2 + d) are clock, radius and parameters; those at the edge (m, 1 + d) clock and parameters."""
         n = len(edge)
         self.inner, self.time, self.parameters = inner, edge[:, 0], stage.asked(edge[:, 1:])
         self.inner_parameters = stage.asked(inner[:, 2:])
@@ -253,7 +261,8 @@ class Points:
             self.inner_base = stage.base_concentrations(inner[:, 0], inner[:, 1], self.inner_parameters, FULL)
             self.edge_base = stage.base_concentrations(self.twice[0], self.radius, self.twice[1], SLOPE)
             self.potential_base = stage.base_potentials(self.time, self.parameters)
-            self.faded = stage.rise(self.time)[0, 0] if stage.begin == 0 else torch.ones_like(self.time)
+            known = stage.begin > 0 and not stage.conserved  # the flux is there from its start on
+            self.faded = torch.ones_like(self.time) if known else stage.faded(self.time)
         self.n = n
 
     def take(self, inner: torch.Tensor, edge: torch.Tensor) -> Points:
@@ -269,10 +278,11 @@ class Points:
 
 
 def interior(stage: Stage, at: Points) -> torch.Tensor:
-    """Residuals (2, n) of diffusion in the negative and positive particles."""
-    time, radius, parameters = at.inner[:, 0], at.inner[:, 1], at.inner_parameters
-    x = stage.concentrations(time, radius, parameters, FULL, at.inner_base)
-    return torch.stack([stage.kinetics.diffusion(side, x[:, side], radius, parameters) for side in (0, 1)])
+    """Residuals (2, n) of diffusion in the negative and positive particles, in units of what could move in half an hour."""
+    clock, radius, parameters = at.inner[:, 0], at.inner[:, 1], at.inner_parameters
+    x = stage.concentrations(clock, radius, parameters, FULL, at.inner_base)
+    spread = torch.stack([stage.kinetics.spread(side, x[:, side], radius, parameters) for side in (0, 1)])
+    return (x[2] - stage.pace(clock) * spread) * (_INTERVAL / stage.duration) / stage.reach
 
 
 def slopes(stage: Stage, at: Points) -> tuple[torch.Tensor, torch.Tensor]:

@@ -53,7 +53,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Observed:
-    """Fields that a solver gave: times in units of the discharge (m,), radii (m,), parameters (m, d), potentials (2, m) and
+    """Fields that a solver gave: clock (m,), radii (m,), parameters (m, d), potentials (2, m) and
     shares of lithium (2, m)."""
 
     time: torch.Tensor
@@ -90,7 +90,7 @@ class Trained:
 
 # ---------------------------------------------------------------------- points
 class Collocation:
-    """Points spread evenly over time, radius and parameters (scrambled Sobol sequences)."""
+    """Points spread evenly over clock, radius and parameters (scrambled Sobol sequences)."""
 
     def __init__(self, stage: Stage, random_state: int, device: str) -> None:
         self._stage, self._seed, self._device, self._drawn = stage, random_state, device, 0
@@ -105,10 +105,10 @@ class Collocation:
             torch.as_tensor(qmc.Sobol(width, rng=np.random.default_rng(seed)).random(n), device=self._device)
             for n, width, seed in ((inner, 2 + d, seeds[0]), (edge, 1 + d, seeds[1]))
         )
-        begin = stage.begin / stage.duration
+        begin, end = stage.clock(stage.begin), stage.clock(stage.begin + window * (stage.duration - stage.begin))
 
         def times(share: torch.Tensor) -> torch.Tensor:
-            return begin + (1 - begin) * window * share
+            return begin + (end - begin) * share
 
         def factors(share: torch.Tensor) -> torch.Tensor:
             return stage.low + (stage.high - stage.low) * share

@@ -105,8 +105,8 @@ class PINNEmulator(Saves, BaseEstimator):
         From the first that is learned to the last, which has the equations of `cell`.
     ansatz : {"conserved", "flat"}, default="conserved"
         What the first network adds to: the mean share of lithium in a particle, which is known at all times, x̄(t) + 0.1 g (x_∞ -
-        x_0) N_x, where networks are told the root of time, in which diffusion from a sudden start is smooth; or the share at the
-        start, as above and in the paper.
+        x_0) N_x, where all is in the root of time (g too, as diffusion from a sudden start is smooth in it) and the square of the
+        radius; or the share at the start, as above and in the paper.
     block : {"gated", "plain", "residual"}, default="gated"
     activation : {"tanh", "swish", "gelu"}, default="tanh"
     ramp : float, default=1.0
@@ -117,7 +117,7 @@ class PINNEmulator(Saves, BaseEstimator):
         Of an epoch of Adam.
     lr : tuple of float, default=(0.002, 0.0002)
         Of Adam, held for half of the epochs and then falling.
-    weights : tuple of float, default=(100.0, 1.0, 10.0, 100.0, 1.0)
+    weights : tuple of float, default=(10.0, 1.0, 1.0, 10.0, 1.0)
         Of the squares of diffusion, kinetics, slope in the middle, slope at the surface, and data. A millivolt moves the flux by
         a third: with `joint`, kinetics bend concentrations to where open-circuit potentials are flat unless they weigh little.
     attention : bool, default=False
@@ -188,7 +188,7 @@ class PINNEmulator(Saves, BaseEstimator):
         edge: int = 512,
         batches: int = 8,
         lr: tuple[float, float] = (2e-3, 2e-4),
-        weights: tuple[float, float, float, float, float] = (100.0, 1.0, 10.0, 100.0, 1.0),
+        weights: tuple[float, float, float, float, float] = (10.0, 1.0, 1.0, 10.0, 1.0),
         attention: bool = False,
         annealing: bool = False,
         growth: float = 0.0,
@@ -290,8 +290,10 @@ class PINNEmulator(Saves, BaseEstimator):
         if level.frozen is not None:
             frozen = torch.as_tensor(parameter_rows(level.frozen, tuple(self.bounds_))[0])
         with seeded(self.random_state + 1000 * at):
-            network = FieldNetwork(len(low), level.width, level.layers, self.block, self.activation)
-        stage = Stage(network, level.cell or self.cell, low, high, self.ramp, below, frozen, float(level.begin), self.ansatz == "conserved")
+            network = FieldNetwork(
+                len(low), level.width, level.layers, self.block, self.activation, self.ansatz == "conserved"
+            )
+        stage = Stage(network, level.cell or self.cell, low, high, self.ramp, below, frozen, float(level.begin))
         return stage.to(self.device)
 
     def _observed(self, data: Any) -> Any:
@@ -313,7 +315,7 @@ class PINNEmulator(Saves, BaseEstimator):
             return torch.as_tensor(np.ascontiguousarray(x, dtype=float), device=self.device)
 
         return Observed(
-            tensor(np.tile(times / self.cell.duration, shape[0])), tensor(np.asarray(data.radii)[radius.ravel()]),
+            tensor(np.tile(self._clock(times), shape[0])), tensor(np.asarray(data.radii)[radius.ravel()]),
             tensor(np.repeat(rows, shape[1], axis=0)), tensor(np.stack([data.electrolyte.ravel(), data.voltage.ravel()])),
             tensor(shares),
         )  # fmt: skip
@@ -355,15 +357,15 @@ class PINNEmulator(Saves, BaseEstimator):
 
         rows, at = self._rows(parameters, extrapolate), self._times(times)
         shape = (len(rows), len(at)) if radii is None else (len(rows), len(at), len(radii))
-        time, of = np.tile(at / self.cell.duration, len(rows)), np.repeat(np.arange(len(rows)), len(at))
+        time, of = np.tile(at, len(rows)), np.repeat(np.arange(len(rows)), len(at))
         begins = [0.0, *(level.begin for level in self._chain() if level.begin > 0), math.inf]
         potentials, shares = np.empty((2, len(time))), np.empty((2, *shape)).reshape(2, len(time), -1)
         for first, last in zip(begins[:-1], begins[1:], strict=True):
             stage = self._ruling(first)
-            chosen = np.flatnonzero((time * self.cell.duration >= first) & (time * self.cell.duration < last))
+            chosen = np.flatnonzero((time >= first) & (time < last))
             for start in range(0, len(chosen), step := max(_ROWS // (1 if radii is None else len(radii)), 1)):
                 some = chosen[start : start + step]
-                moment, factors = (torch.as_tensor(x, device=self.device) for x in (time[some], rows[of[some]]))
+                moment, factors = (torch.as_tensor(x, device=self.device) for x in (self._clock(time[some]), rows[of[some]]))
                 with torch.no_grad():
                     potentials[:, some] = stage.potentials(moment, factors).cpu().numpy()
                     if radii is not None:
@@ -372,6 +374,9 @@ class PINNEmulator(Saves, BaseEstimator):
                         found = stage.concentrations(moment.repeat_interleave(many), place, factors.repeat_interleave(many, 0), 1)
                         shares[:, some] = found[0].cpu().numpy().reshape(2, len(some), many)
         return potentials.reshape(2, *shape[:2]), shares.reshape(2, *shape) if radii is not None else shares
+
+    def _clock(self, times: Array) -> Array:
+        return np.asarray((times / self.cell.duration) ** (0.5 if self.ansatz == "conserved" else 1.0))
 
     def _chain(self) -> list[Any]:
         """Stages from the first to the last."""
