@@ -5,26 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import RectBivariateSpline
 from sklearn.base import clone
 
 from locum.core.errors import FormatError, InvalidData, OutsideRegion
 from locum.emulate import Level, PINNEmulator
 from locum.emulate._pinn_networks import ACTIVATIONS, FULL, SLOPE, VALUE, FieldNetwork, chain, product
-from locum.emulate._pinn_physics import Points, Stage, boundary, interior
+from locum.emulate._pinn_physics import Points, Stage, drives, interior, slopes
 from locum.nets import seeded
 from locum.problems.battery import graphite_nmc, simple_cell
 
-SMALL = {"inner": 128, "edge": 64}
+SMALL = {"inner": 64, "edge": 32, "refresh": 0}
 TIMES = np.linspace(0, 1350, 15)
 
 
 def small(cell=None, levels=None, **settings):
-    return PINNEmulator(cell or simple_cell(), levels=levels or [Level(10, 100, 8)], **{**SMALL, **settings})
+    return PINNEmulator(cell or simple_cell(), levels=levels or [Level(5, 50, 6)], **{**SMALL, **settings})
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    return small(levels=[Level(10, 200, 8)]).fit()
+    return small(levels=[Level(10, 200, 8)], refresh=100).fit()
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +49,11 @@ def test_rules_of_jets_have_right_derivatives(name, size):
     assert torch.autograd.gradcheck(product, (z, y))
 
 
-@pytest.mark.parametrize("block", ["gated", "plain", "residual"])
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_networks_carry_their_own_derivatives(block, name):
+@pytest.mark.parametrize(("block", "name"), [("gated", "tanh"), ("plain", "swish"), ("residual", "gelu")])
+@pytest.mark.parametrize("even", [True, False])
+def test_networks_carry_their_own_derivatives(block, name, even):
     with seeded(1):
-        network = FieldNetwork(2, 6, 2, block, name)
+        network = FieldNetwork(2, 6, 2, block, name, even)
         inputs, radius = torch.rand(5, 3, dtype=torch.float64), 0.2 + 0.6 * torch.rand(5, dtype=torch.float64)
     step = 1e-4
     later = torch.tensor([step, 0.0, 0.0], dtype=torch.float64)
@@ -70,61 +71,59 @@ def test_networks_carry_their_own_derivatives(block, name):
 
 
 # ---------------------------------------------------------------------- residuals
-def stage_of(cell, ansatz="conserved"):
+def stage_of(cell, even=True):
     low, high = (torch.tensor(x, dtype=torch.float64) for x in ([0.5, 1.0], [4.0, 10.0]))
     with seeded(0):
-        network = FieldNetwork(2, 6, 2, "gated", "tanh")
-    return Stage(network, cell, low, high, 1.0, None, None, 0.0, ansatz == "conserved")
+        network = FieldNetwork(2, 6, 2, "gated", "tanh", even)
+    return Stage(network, cell, low, high, 1.0, None, None, 0.0)
 
 
 class Solved(Stage):
-    """A stage whose fields are those of the solver, as splines."""
+    """A stage whose fields are those of the solver, as splines over the clock and the radius."""
 
-    def of(self, cell, rows, times):
-        from scipy.interpolate import RectBivariateSpline
-
-        found = cell.solve(rows, times, shells=200, steps=400)
-        self.potential_of = [np.interp(times, times, one[0]) for one in (found.electrolyte, found.voltage)]
-        self.splines = [RectBivariateSpline(times / cell.duration, found.radii, one[0], kx=4, ky=4)
-                        for one in (found.negative, found.positive)]  # fmt: skip
-        self.times = times / cell.duration
+    def of(self, cell, row):
+        times = cell.duration * np.linspace(0.3, 1, 121) ** 2
+        found = cell.solve(row, times, shells=200, steps=400)
+        self.at = self.clock(times)
+        self.known = np.stack([found.electrolyte[0], found.voltage[0]])
+        both = [np.concatenate([one[0], edge[0][:, None]], axis=1)
+                for one, edge in ((found.negative, found.negative_surface), (found.positive, found.positive_surface))]  # fmt: skip
+        self.splines = [RectBivariateSpline(self.at, np.append(found.radii, 1.0), one, kx=4, ky=4) for one in both]
         return self
 
-    def potentials(self, time, parameters, base=None):
-        return torch.stack([torch.tensor(np.interp(time.numpy(), self.times, one)) for one in self.potential_of])
+    def potentials(self, clock, parameters, base=None):
+        return torch.tensor(np.stack([np.interp(clock.numpy(), self.at, one) for one in self.known]))
 
-    def concentrations(self, time, radius, parameters, size, base=None):
-        t, r = time.numpy(), radius.numpy()
+    def concentrations(self, clock, radius, parameters, size, base=None):
         kinds = [(0, 0), (0, 1), (1, 0), (0, 2)][:size]
-        return torch.stack([torch.tensor(np.stack([one.ev(t, r, dx=a, dy=b) for one in self.splines])) for a, b in kinds])
+        at = clock.numpy(), radius.numpy()
+        return torch.stack([torch.tensor(np.stack([one.ev(*at, dx=a, dy=b) for one in self.splines])) for a, b in kinds])
 
 
-@pytest.mark.parametrize("kinetics", ["linear", "butler-volmer"])
-def test_the_solver_s_fields_leave_no_residual(kinetics):
-    cell, times = graphite_nmc(kinetics=kinetics), np.linspace(200, 1350, 231)
+def residuals(cell, row, other, even):
+    """Of the solver's fields at one setting of the parameters, taken for another."""
+    stage = stage_of(cell, even)
+    stage.__class__ = Solved
+    stage.of(cell, row)
+    at = stage.clock(cell.duration * torch.linspace(0.2, 0.9, 40, dtype=torch.float64))
+    radius = torch.linspace(0.15, 0.9, 40, dtype=torch.float64)
+    rows = torch.tensor(other, dtype=torch.float64).expand(40, 2)
+    points = Points(stage, torch.cat([at[:, None], radius[:, None], rows], 1), torch.cat([at[:, None], rows], 1))
+    found, kept = slopes(stage, points)
+    return interior(stage, points), found, drives(stage, points, kept)
+
+
+@pytest.mark.parametrize(("kinetics", "even"), [("linear", True), ("butler-volmer", False)])
+def test_the_solver_s_fields_leave_no_residual(kinetics, even):
     row = [[1.5, 3.0]]
-    stage = stage_of(cell)
-    stage.__class__ = Solved
-    stage.of(cell, row, times)
-    at, r = torch.linspace(0.3, 0.9, 40, dtype=torch.float64), torch.linspace(0.15, 0.9, 40, dtype=torch.float64)
-    rows = torch.tensor(row, dtype=torch.float64).expand(40, 2)
-    points = Points(stage, torch.cat([at[:, None], r[:, None], rows], 1), torch.cat([at[:, None], rows], 1))
-    assert interior(stage, points).abs().max() < 8e-3
-    found = boundary(stage, points)
-    assert found[:2].abs().max() < 0.05  # a shift of a millivolt moves the flux by a third
-    assert found[2:].abs().max() < 0.02
-
-
-def test_another_diffusivity_does_leave_one():
-    cell, times = graphite_nmc(), np.linspace(200, 1350, 231)
-    stage = stage_of(cell)
-    stage.__class__ = Solved
-    stage.of(cell, [[1.5, 3.0]], times)
-    at, r = torch.linspace(0.3, 0.9, 40, dtype=torch.float64), torch.full((40,), 0.8, dtype=torch.float64)
-    rows = torch.tensor([[1.5, 4.0]], dtype=torch.float64).expand(40, 2)
-    points = Points(stage, torch.cat([at[:, None], r[:, None], rows], 1), torch.cat([at[:, None], rows], 1))
-    assert interior(stage, points)[1].abs().min() > 0.05
-    assert boundary(stage, points)[5].abs().min() > 0.1
+    inner, edge, driven = residuals(graphite_nmc(kinetics=kinetics), row, row, even)
+    assert inner.abs().max() < 5e-3
+    assert edge[2:].abs().max() < 0.03
+    assert driven.abs().max() < 0.05  # a shift of a millivolt moves the flux by a third
+    inner, edge, driven = residuals(graphite_nmc(kinetics=kinetics), row, [[2.5, 4.0]], even)
+    assert inner[1].abs().min() > 0.05
+    assert edge[3].abs().min() > 0.1
+    assert driven[0].abs().min() > 0.1
 
 
 # ---------------------------------------------------------------------- what is built in
@@ -146,7 +145,7 @@ def test_a_conserved_ansatz_without_a_network_holds_the_right_mean():
     stage = stage_of(graphite_nmc())
     for one in stage.network.concentrations.head.parameters():
         one.detach().zero_()
-    t = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    t = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64) ** 0.5
     found = stage.concentrations(t, t, torch.ones(3, 2, dtype=torch.float64), FULL).detach()
     truth = graphite_nmc().solve([[1.0, 1.0]], [0.0, 675.0, 1350.0])
     weights = np.diff((np.arange(65) / 64) ** 3)
@@ -156,24 +155,23 @@ def test_a_conserved_ansatz_without_a_network_holds_the_right_mean():
 
 # ---------------------------------------------------------------------- learning
 def test_equations_alone_teach_the_voltage(fitted, solved):
-    assert error(fitted, solved) < 0.5 * error(small(levels=[Level(0, 0, 8)]).fit(), solved)
+    assert error(fitted, solved) < 0.01
     (history,) = fitted.history_
     assert history.iterations == 200
-    assert min(history.residuals) < 0.1 * history.residuals[0]
-    assert len(history.residuals) == len(history.seconds) == 5
+    assert history.residuals[-1] < 0.01 * history.residuals[0]
+    assert len(history.residuals) == len(history.seconds) == 3
     assert list(history.seconds) == sorted(history.seconds)
 
 
 def test_a_second_level_only_adds_to_the_first(fitted):
     before = fitted.predict([[1.0, 2.0]], TIMES)
-    two = clone(fitted).set_params(levels=[Level(10, 200, 8), Level(0, 0, 8)]).fit()
-    moved = np.abs(two.predict([[1.0, 2.0]], TIMES) - before)
-    assert 0 < moved.max() < 0.2
-    more = clone(fitted).fit()
-    np.testing.assert_array_equal(more.predict([[1.0, 2.0]], TIMES), before)  # the same seed, the same numbers
-    more.extend(Level(0, 100, 8))
-    assert len(more.history_) == 2
-    assert min(more.history_[1].residuals) < min(more.history_[0].residuals)
+    two = clone(fitted).fit()
+    np.testing.assert_array_equal(two.predict([[1.0, 2.0]], TIMES), before)  # the same seed, the same numbers
+    two.extend(Level(0, 0, 8))
+    np.testing.assert_allclose(two.predict([[1.0, 2.0]], TIMES), before, rtol=1e-12)
+    assert len(two.history_) == 2
+    two.extend(Level(0, 100, 8))
+    assert two.history_[2].residuals[-1] < 0.7 * two.history_[2].residuals[0]
 
 
 def test_levels_may_be_simpler_or_frozen_or_begin_late():
@@ -197,28 +195,33 @@ def test_levels_may_be_simpler_or_frozen_or_begin_late():
 
 
 def test_solved_discharges_help_where_they_are_given(solved):
-    alone, told = small(ansatz="flat").fit(), small(ansatz="flat").fit(solved)
+    settings = {"ansatz": "flat", "levels": [Level(5, 150, 6)], "joint": True}
+    alone, told = small(**settings).fit(), small(**settings, weights=(10.0, 0.1, 1.0, 10.0, 1000.0)).fit(solved)
     assert error(told, solved) < 0.5 * error(alone, solved)
 
 
+@pytest.fixture(scope="module")
+def usual():
+    return small(levels=[Level(6, 50, 5)]).fit().predict([[1.0, 2.0]], TIMES)
+
+
 @pytest.mark.parametrize(
-    "settings", [{"attention": True}, {"annealing": True}, {"growth": 0.5}, {"collocation": "random"}, {"block": "plain"},
-                 {"block": "residual", "activation": "swish"}, {"activation": "gelu", "refresh": 0}]
+    "settings", [{"attention": True}, {"annealing": True}, {"growth": 0.5}, {"collocation": "random"}, {"joint": True},
+                 {"block": "residual", "activation": "swish"}, {"block": "plain", "activation": "gelu"}]
 )  # fmt: skip
-def test_options_change_what_is_learned_and_still_learn(settings, fitted):
-    usual = small(levels=[Level(8, 50, 8)]).fit()
-    found = small(levels=[Level(8, 50, 8)], **settings).fit()
-    assert np.abs(found.predict([[1.0, 2.0]], TIMES) - usual.predict([[1.0, 2.0]], TIMES)).max() > 1e-9 or settings.get("refresh") == 0
-    assert min(found.history_[0].residuals) < found.history_[0].losses[0]
+def test_options_change_what_is_learned_and_still_learn(settings, usual):
+    found = small(levels=[Level(6, 50, 5)], **settings).fit()
+    assert np.abs(found.predict([[1.0, 2.0]], TIMES) - usual).max() > 1e-9
+    assert found.history_[0].residuals[-1] < found.history_[0].residuals[0]
 
 
 def test_training_can_be_watched_and_ends_in_time():
     seen = []
-    emulator = small(levels=[Level(0, 100_000, 6)], max_seconds=0.5)
+    emulator = small(levels=[Level(0, 100_000, 5)], max_seconds=0.5, refresh=50)
     emulator.fit(monitor=lambda one, seconds: seen.append((seconds, one.predict([[1.0, 1.0]], [600.0])[0, 0])))
     assert emulator.history_[0].status == "out of time"
     assert len(seen) == len(emulator.history_[0].residuals) - 1
-    assert seen[-1][0] >= 0.5
+    assert seen[-1][0] >= 0.4
 
 
 # ---------------------------------------------------------------------- how far to trust it

@@ -184,6 +184,12 @@ class FieldNetwork(nn.Module):
         """Values (2, n) of electrolyte and positive electrode."""
         return self.potentials(self.start(inputs[None, None])[:, 0])[0]
 
+    @torch.no_grad()
+    def start_from_nothing(self) -> None:
+        """Answer 0 everywhere until something is learned."""
+        for head in (self.potentials.head, self.concentrations.head):
+            head.weight.zero_()
+
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """What is learned, by what it says; the two have nothing in common."""
         sets = {"concentrations": (self.trunk, self.joined, self.concentrations), "potentials": (self.start, self.potentials)}

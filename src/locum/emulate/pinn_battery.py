@@ -157,8 +157,8 @@ class PINNEmulator(Saves, BaseEstimator):
     fields at the points are kept. Predictions: 1 µs a point. No query of the solver, unless `data` is given.
 
     **Departures**: `joint`, `ansatz` and `weights` as said above; radii are scaled by each particle's own; points are from Sobol sequences, and are drawn anew every `refresh`
-    iterations, since L-BFGS learns a few fixed points by heart; corrections add to the level below where the paper fades it in
-    as well; L-BFGS has a line search in place of a warm-up; the weights kept are those with the least residual on fresh points.
+    iterations, since L-BFGS learns a few fixed points by heart; corrections begin at
+    nothing and add to the level below, where the paper fades that in as well; L-BFGS has a line search in place of a warm-up; the weights kept are those with the least residual on fresh points.
 
     References
     ----------
@@ -293,6 +293,8 @@ class PINNEmulator(Saves, BaseEstimator):
             network = FieldNetwork(
                 len(low), level.width, level.layers, self.block, self.activation, self.ansatz == "conserved"
             )
+            if below is not None:
+                network.start_from_nothing()  # a correction begins with none
         stage = Stage(network, level.cell or self.cell, low, high, self.ramp, below, frozen, float(level.begin))
         return stage.to(self.device)
 
