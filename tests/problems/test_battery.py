@@ -140,7 +140,7 @@ def test_an_exchange_current_without_limit_leaves_the_open_circuit():
 def test_all_four_factors_act_where_they_should():
     cell = graphite_nmc()
     wide = SingleParticle(cell.negative, cell.positive, cell.area, cell.current, cell.duration,
-                          bounds={name: (0.5, 2.0) for name in ("D_n", "i0_p", "i0_n", "D_p")})  # fmt: skip
+                          bounds=dict.fromkeys(("D_n", "i0_p", "i0_n", "D_p"), (0.5, 2.0)))  # fmt: skip
     same = wide.voltage({"D_n": 1.0, "i0_p": 1.0, "i0_n": 1.5, "D_p": 1.5})
     np.testing.assert_allclose(same, cell.voltage({"i0_n": 1.5, "D_p": 1.5}))
     more = wide.solve({"D_n": [1.0, 2.0], "i0_p": 1.0, "i0_n": 1.5, "D_p": 1.5})
@@ -157,7 +157,8 @@ def test_curves_answer_torch_as_they_answer_numpy():
         np.testing.assert_allclose(found.detach().numpy(), curve(x), rtol=1e-10, atol=1e-12)
         (slope,) = torch.autograd.grad(found.sum(), t)
         inner = np.abs(np.subtract.outer(x, curve.x)).min(axis=1) > 1e-5
-        np.testing.assert_allclose(slope.numpy()[inner], ((curve(x + 1e-7) - curve(x - 1e-7)) / 2e-7)[inner], rtol=1e-4, atol=1e-5)
+        wanted = (curve(x + 1e-7) - curve(x - 1e-7)) / 2e-7
+        np.testing.assert_allclose(slope.numpy()[inner], wanted[inner], rtol=1e-4, atol=1e-5)
 
 
 # ---------------------------------------------------------------------- what is refused

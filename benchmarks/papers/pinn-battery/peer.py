@@ -63,9 +63,8 @@ def main(source: str, destination: str) -> None:
     at = given["times"]
     model = pybamm.lithium_ion.SPM()
     solver = pybamm.IDAKLUSolver(rtol=1e-5, atol=1e-7, output_variables=["Voltage [V]"])
-    simulation = pybamm.Simulation(
-        model, parameter_values=values(given), solver=solver, var_pts={"x_n": 2, "x_s": 2, "x_p": 2, "r_n": POINTS, "r_p": POINTS}
-    )
+    points = {"x_n": 2, "x_s": 2, "x_p": 2, "r_n": POINTS, "r_p": POINTS}
+    simulation = pybamm.Simulation(model, parameter_values=values(given), solver=solver, var_pts=points)
     ends = [0.0, float(at[-1])]
 
     def solved(some):

@@ -34,7 +34,8 @@ def parameter_rows(parameters: Any, names: Sequence[str]) -> NDArray[np.float64]
     try:
         if isinstance(parameters, Mapping):
             if set(parameters) != set(names):
-                raise InvalidData(f"expected the parameters {', '.join(names)}, got {', '.join(map(str, parameters)) or 'none'}")
+                given = ", ".join(map(str, parameters)) or "none"
+                raise InvalidData(f"expected the parameters {', '.join(names)}, got {given}")
             columns = np.broadcast_arrays(*(np.asarray(parameters[name], dtype=float) for name in names))
             rows = np.stack([column.ravel() for column in columns], axis=1)
         else:

@@ -1,8 +1,8 @@
 """Networks that carry their derivatives along, for residuals of differential equations.
 
-A *jet* is a tensor whose first dimension holds a value alone (1), a value and its slope in r (2), or value, slope in r, slope in
-time and curvature in r (4). Linear layers take them as they are; activations and products have the chain rule, and its derivative by
-the weights, written out, which saves nine tenths of the steps that automatic differentiation would record.
+A *jet* is a tensor whose first dimension holds a value alone (1), a value and its slope in r (2), or value, slope in r, slope
+in time and curvature in r (4). Linear layers take them as they are; activations and products have the chain rule, and its
+derivative by the weights, written out, which saves most of the steps that automatic differentiation would record.
 """
 
 from __future__ import annotations
@@ -166,9 +166,9 @@ class Branches(nn.Module):
 class FieldNetwork(nn.Module):
     """From time and parameters to two potentials, and with the radius to two concentrations; all without units.
 
-    The time and the parameters pass a layer that the two potentials share, and one that the concentrations share; there the radius
-    joins, and after a further layer they branch off. With `even` it joins as its square: concentrations are then level in the
-    middle, and the divergence in a sphere, which divides by the radius, stays tame there.
+    The time and the parameters pass a layer that the two potentials share, and one that the concentrations share; there the
+    radius joins, and after a further layer they branch off. With `even` it joins as its square: concentrations are then level
+    in the middle, and the divergence in a sphere, which divides by the radius, stays tame there.
     """
 
     def __init__(self, parameters: int, width: int, layers: int, block: str, activation: str, even: bool) -> None:

@@ -107,7 +107,8 @@ class Kinetics:
         cell = self.cell
         sizes = {"radius": [one.radius for one in self.electrodes], "capacity": [one.capacity for one in self.electrodes]}
         return {**sizes, "x": list(self.start), "ocp": ocp, "exchange": exchange, "kinetics": cell.kinetics,
-                "fluxes": [float(one) for one in cell.fluxes], "thermal": float(cell.thermal), "faraday": float(cell.faraday)}  # fmt: skip
+                "fluxes": [float(one) for one in cell.fluxes], "thermal": float(cell.thermal),
+                "faraday": float(cell.faraday)}  # fmt: skip
 
     def surface_slope(self, side: int, x: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
         """Slope of the share of lithium at the surface, per radius."""
@@ -269,11 +270,13 @@ class Points:
         """Those of some rows."""
         out = object.__new__(Points)
         out.n = len(edge)
-        out.inner, out.inner_parameters, out.inner_base = self.inner[inner], self.inner_parameters[inner], self.inner_base[..., inner]
+        out.inner, out.inner_parameters = self.inner[inner], self.inner_parameters[inner]
+        out.inner_base = self.inner_base[..., inner]
         out.time, out.parameters, out.faded = self.time[edge], self.parameters[edge], self.faded[edge]
         both = torch.cat([edge, edge + self.n])
         out.twice = self.twice[0][both], self.twice[1][both]
-        out.radius, out.edge_base, out.potential_base = self.radius[both], self.edge_base[..., both], self.potential_base[:, edge]
+        out.radius, out.edge_base = self.radius[both], self.edge_base[..., both]
+        out.potential_base = self.potential_base[:, edge]
         return out
 
 

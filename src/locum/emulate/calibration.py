@@ -88,9 +88,9 @@ def calibrate(
 
     .. math:: y_i = f_i(p) + e_i, \quad e_i \sim N(0, σ^2)
 
-    Sampled by an affine-invariant ensemble, whose walkers ask for their curves together. With "fit", σ is the least at which the
-    curves of all draws stay within 2σ of the data all along, found by bisection: what a stand-in gets wrong is then taken for
-    noise, and widens the posterior, instead of being taken for information.
+    Sampled by an affine-invariant ensemble, whose walkers ask for their curves together. With "fit", σ is the least at which
+    the curves of all draws stay within 2σ of the data all along, found by bisection: what a stand-in gets wrong is then taken
+    for noise, and widens the posterior, instead of being taken for information.
 
     Parameters
     ----------

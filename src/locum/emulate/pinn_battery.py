@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -21,12 +22,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.errors import FormatError, InvalidData, OutsideRegion, need, require_one_of, require_positive, require_whole
+from locum.core.errors import FormatError, InvalidData, OutsideRegion, need
 from locum.core.export import write_atomically
 from locum.core.fidelity import Fidelity
 from locum.core.measures.values import IntervalCoverage
 from locum.core.parameters import parameter_rows
 from locum.core.surrogate import Saves
+from locum.emulate._pinn_checks import check_level, check_settings
 from locum.emulate.calibration import Calibration, calibrate
 
 __all__ = ["CellFields", "Level", "PINNEmulator"]
@@ -34,8 +36,6 @@ __all__ = ["CellFields", "Level", "PINNEmulator"]
 Array = NDArray[np.float64]
 
 _FORMAT = 1
-_BLOCKS = ("gated", "plain", "residual")
-_ACTIVATIONS = ("tanh", "swish", "gelu")
 _ROWS = 65_536  # points that pass the network at once
 _SLACK = 1e-9
 
@@ -104,9 +104,9 @@ class PINNEmulator(Saves, BaseEstimator):
     levels : sequence of Level, default=(Level(),)
         From the first that is learned to the last, which has the equations of `cell`.
     ansatz : {"conserved", "flat"}, default="conserved"
-        What the first network adds to: the mean share of lithium in a particle, which is known at all times, x̄(t) + 0.1 g (x_∞ -
-        x_0) N_x, where all is in the root of time (g too, as diffusion from a sudden start is smooth in it) and the square of the
-        radius; or the share at the start, as above and in the paper.
+        What the first network adds to: the mean share of lithium in a particle, which is known at all times, x̄(t) + 0.1 g (x_∞
+        - x_0) N_x, where all is in the root of time (g too, as diffusion from a sudden start is smooth in it) and the square of
+        the radius; or the share at the start, as above and in the paper.
     block : {"gated", "plain", "residual"}, default="gated"
     activation : {"tanh", "swish", "gelu"}, default="tanh"
     ramp : float, default=1.0
@@ -118,8 +118,9 @@ class PINNEmulator(Saves, BaseEstimator):
     lr : tuple of float, default=(0.002, 0.0002)
         Of Adam, held for half of the epochs and then falling.
     weights : tuple of float, default=(10.0, 1.0, 1.0, 10.0, 1.0)
-        Of the squares of diffusion, kinetics, slope in the middle, slope at the surface, and data. A millivolt moves the flux by
-        a third: with `joint`, kinetics bend concentrations to where open-circuit potentials are flat unless they weigh little.
+        Of the squares of diffusion, kinetics, slope in the middle, slope at the surface, and data. A millivolt moves the flux
+        by a third: with `joint`, kinetics bend concentrations to where open-circuit potentials are flat unless they weigh
+        little.
     attention : bool, default=False
         Each point has a weight of its own that grows with its residual (self-adaptive, Adam only).
     annealing : bool, default=False
@@ -156,9 +157,10 @@ class PINNEmulator(Saves, BaseEstimator):
     Cost: 20 to 30 ms an iteration of L-BFGS on one core, for 1024 and 512 points; a level below costs nothing more, as its
     fields at the points are kept. Predictions: 1 µs a point. No query of the solver, unless `data` is given.
 
-    **Departures**: `joint`, `ansatz` and `weights` as said above; radii are scaled by each particle's own; points are from Sobol sequences, and are drawn anew every `refresh`
-    iterations, since L-BFGS learns a few fixed points by heart; corrections begin at
-    nothing and add to the level below, where the paper fades that in as well; L-BFGS has a line search in place of a warm-up; the weights kept are those with the least residual on fresh points.
+    **Departures**: `joint`, `ansatz` and `weights`, as said above; radii are scaled by each particle's own; points are from
+    Sobol sequences, and are drawn anew every `refresh` iterations, since L-BFGS learns a few fixed points by heart; potentials
+    have a first layer of their own; corrections begin at nothing and add to the level below, where the paper fades that in as
+    well; L-BFGS has a line search in place of a warm-up; the weights kept are those with the least residual on fresh points.
 
     References
     ----------
@@ -239,7 +241,7 @@ class PINNEmulator(Saves, BaseEstimator):
         TrainingFailed
             Residuals that are never finite.
         """
-        self._check_settings()
+        check_settings(self)
         self._stage, self.history_, self.bounds_ = None, (), dict(self.cell.bounds)
         for level in self.levels:
             self.extend(level, data, monitor=monitor)
@@ -257,7 +259,7 @@ class PINNEmulator(Saves, BaseEstimator):
         check_is_fitted(self, "bounds_")
         if isinstance(self.cell, SimpleNamespace):
             raise InvalidData("expected a cell with its equations; a loaded emulator has none: set_params(cell=...) first")
-        self._check_level(level, first=self._stage is None)
+        check_level(self, level, first=self._stage is None)
         need("torch", "training a physics-informed network", "nets")
         from locum.emulate import _pinn_training as training
 
@@ -362,7 +364,7 @@ class PINNEmulator(Saves, BaseEstimator):
         time, of = np.tile(at, len(rows)), np.repeat(np.arange(len(rows)), len(at))
         begins = [0.0, *(level.begin for level in self._chain() if level.begin > 0), math.inf]
         potentials, shares = np.empty((2, len(time))), np.empty((2, *shape)).reshape(2, len(time), -1)
-        for first, last in zip(begins[:-1], begins[1:], strict=True):
+        for first, last in pairwise(begins):
             stage = self._ruling(first)
             chosen = np.flatnonzero((time >= first) & (time < last))
             for start in range(0, len(chosen), step := max(_ROWS // (1 if radii is None else len(radii)), 1)):
@@ -373,7 +375,8 @@ class PINNEmulator(Saves, BaseEstimator):
                     if radii is not None:
                         many = len(radii)
                         place = torch.as_tensor(np.tile(radii, len(some)), device=self.device)
-                        found = stage.concentrations(moment.repeat_interleave(many), place, factors.repeat_interleave(many, 0), 1)
+                        found = stage.concentrations(moment.repeat_interleave(many), place,
+                                                     factors.repeat_interleave(many, 0), 1)  # fmt: skip
                         shares[:, some] = found[0].cpu().numpy().reshape(2, len(some), many)
         return potentials.reshape(2, *shape[:2]), shares.reshape(2, *shape) if radii is not None else shares
 
@@ -396,8 +399,8 @@ class PINNEmulator(Saves, BaseEstimator):
     def audit(self, solved: Any, level: float = 0.9) -> Self:
         """Bound the error of the voltage from discharges that were solved for it, with parameters drawn from where it is used.
 
-        The largest error along a new discharge is at most `bound_` with probability `level` or more (split conformal prediction;
-        the discharge is the unit).
+        The largest error along a new discharge is at most `bound_` with probability `level` or more (split conformal
+        prediction; the discharge is the unit).
 
         Parameters
         ----------
@@ -487,7 +490,8 @@ class PINNEmulator(Saves, BaseEstimator):
             arrays |= {f"{i}.{name}": one.cpu().numpy() for name, one in kept.items()}
         record = {
             "levels": levels, "bounds": self.bounds_, "duration": self.cell.duration, "ramp": self.ramp, "block": self.block,
-            "ansatz": self.ansatz, "activation": self.activation, "bound": getattr(self, "bound_", None), "level": getattr(self, "level_", None),
+            "ansatz": self.ansatz, "activation": self.activation, "bound": getattr(self, "bound_", None),
+            "level": getattr(self, "level_", None),
         }  # fmt: skip
         return record, arrays
 
@@ -565,44 +569,3 @@ class PINNEmulator(Saves, BaseEstimator):
         if at[0] < 0 or at[-1] > end * (1 + _SLACK):
             raise InvalidData(f"expected times from 0 to {end:g} s, got {at[0]:g} to {at[-1]:g}")
         return np.asarray(np.minimum(at, end))
-
-    def _check_settings(self) -> None:
-        require_one_of(("conserved", "flat"), ansatz=self.ansatz)
-        require_one_of(_BLOCKS, block=self.block)
-        require_one_of(_ACTIVATIONS, activation=self.activation)
-        require_one_of(("fixed", "random"), collocation=self.collocation)
-        require_whole(1, inner=self.inner, edge=self.edge, batches=self.batches)
-        require_whole(0, refresh=self.refresh, random_state=self.random_state)
-        require_positive(ramp=self.ramp, **({} if self.max_seconds is None else {"max_seconds": self.max_seconds}))
-        if self.inner < self.edge or self.inner & (self.inner - 1) or self.edge & (self.edge - 1):
-            raise InvalidData(f"expected inner >= edge, both powers of two, got {self.inner} and {self.edge}")
-        if self.refresh % 50:
-            raise InvalidData(f"expected refresh= in multiples of 50 iterations, got {self.refresh}")
-        if not isinstance(self.lr, tuple) or len(self.lr) != 2 or not 0 < self.lr[1] <= self.lr[0] < math.inf:
-            raise InvalidData(f"expected lr= as two positive numbers, the second not above the first, got {self.lr!r}")
-        if len(self.weights) != 5 or not all(math.isfinite(one) and one >= 0 for one in self.weights):
-            raise InvalidData(f"expected weights= as five numbers of 0 or more, got {self.weights!r}")
-        if not 0 <= self.growth <= 1:
-            raise InvalidData(f"expected growth= between 0 and 1, got {self.growth!r}")
-        if self.attention and (self.collocation == "random" or self.growth):
-            raise InvalidData("expected fixed points with attention=True, as each has a weight of its own")
-        if not self.levels:
-            raise InvalidData("expected a level or more, got none")
-        last = self.levels[-1]
-        if last.frozen is not None or last.cell is not None:
-            raise InvalidData("expected a last level with the emulator's own cell and nothing frozen")
-        for i, level in enumerate(self.levels):
-            self._check_level(level, first=i == 0)
-
-    def _check_level(self, level: Level, *, first: bool) -> None:
-        require_whole(0, epochs=level.epochs, iterations=level.iterations)
-        require_whole(1, width=level.width, layers=level.layers)
-        if level.iterations % 50:
-            raise InvalidData(f"expected iterations= in multiples of 50, got {level.iterations}")
-        if not 0 <= level.begin < self.cell.duration or (level.begin and first):
-            raise InvalidData(f"expected begin= within the discharge, and 0 for the first level, got {level.begin!r}")
-        if level.frozen is not None:
-            parameter_rows(level.frozen, tuple(self.cell.bounds))
-        other = level.cell
-        if other is not None and (dict(other.bounds) != dict(self.cell.bounds) or other.duration != self.cell.duration):
-            raise InvalidData("expected the cell of a level to have the bounds and the duration of the emulator's")

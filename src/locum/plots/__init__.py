@@ -14,6 +14,7 @@ from locum.plots._frontier import plot_frontier
 from locum.plots._gantt import plot_gantt
 from locum.plots._hd_blackbox import plot_faithfulness
 from locum.plots._pareto import plot_pareto
+from locum.plots._posterior import plot_posterior
 from locum.plots._pruning import plot_pruned_layers, plot_pruning
 from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
 from locum.plots._regret import plot_foretold, plot_regret, plot_slice
@@ -47,4 +48,5 @@ __all__ = [
     "plot_pareto",
     "plot_attractors",
     "plot_gantt",
+    "plot_posterior",
 ]

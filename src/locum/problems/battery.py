@@ -75,8 +75,8 @@ class Electrode:
     start : float
         Share of it that is there at first.
     ocp, diffusivity, exchange : callable
-        Open-circuit potential in V, diffusivity in m²/s and density of the exchange current in A/m², each a function of the share
-        of lithium, of arrays and of torch tensors alike.
+        Open-circuit potential in V, diffusivity in m²/s and density of the exchange current in A/m², each a function of the
+        share of lithium, of arrays and of torch tensors alike.
     """
 
     thickness: float
@@ -133,7 +133,7 @@ class SingleParticle:
     r"""The single-particle model of a cell at constant current and temperature.
 
     In each particle :math:`\partial_t c = r^{-2} \partial_r(r^2 D(c) \partial_r c)` with no flux in the middle and
-    :math:`-D \partial_r c = j` at the surface, where :math:`j = \pm I R / (3 ε F L A)`. The potentials follow from the kinetics:
+    :math:`-D \partial_r c = j` at the surface, where :math:`j = \pm I R / (3 ε F L A)`. Potentials follow from kinetics:
     :math:`φ_e = -U_n - η_n`, :math:`V = U_p + η_p + φ_e`, with :math:`η = R T j / i_0` ("linear") or
     :math:`η = (2RT/F) \,\mathrm{arsinh}(F j / 2 i_0)` ("butler-volmer").
 
@@ -149,8 +149,8 @@ class SingleParticle:
     temperature : float, default=303.15
     kinetics : {"linear", "butler-volmer"}, default="linear"
     bounds : mapping of str to tuple of float, default={"i0_n": (0.5, 4.0), "D_p": (1.0, 10.0)}
-        Parameters that are not known, and their ranges. They are factors of exchange current and diffusivity in the negative and
-        positive electrode: "i0_n", "i0_p", "D_n", "D_p".
+        Parameters that are not known, and their ranges. They are factors of exchange current and diffusivity in the negative
+        and positive electrode: "i0_n", "i0_p", "D_n", "D_p".
 
     Raises
     ------
@@ -304,8 +304,8 @@ def _diffused(
             inner.append(x)
         if not ((surface[-1] > 0) & (surface[-1] < 1)).all():
             raise InvalidData(
-                f"a particle is empty or full after {grid[len(surface) - 1]:.0f} s of {duration:g} s: take a smaller current or "
-                "a shorter discharge"
+                f"a particle is empty or full after {grid[len(surface) - 1]:.0f} s of {duration:g} s: take a smaller current "
+                "or a shorter discharge"
             )
     surface[0] = np.full(len(factors), electrode.start)  # the flux has not begun
     root, at = np.sqrt(grid / duration), np.sqrt(np.minimum(times / duration, 1.0))
