@@ -60,8 +60,8 @@ class Size:
     chains: dict[str, int]
 
 
-FULL = Size(1500, 512, 256, 16, 3, 40, 1000, {"walkers": 16, "burn": 120, "steps": 200})
-QUICK = Size(250, 128, 64, 8, 1, 6, 200, {"walkers": 12, "burn": 60, "steps": 80})
+FULL = Size(1250, 512, 256, 16, 3, 40, 1000, {"walkers": 16, "burn": 120, "steps": 200})
+QUICK = Size(250, 128, 64, 8, 1, 5, 200, {"walkers": 8, "burn": 60, "steps": 80})
 
 
 def settings(size: Size, seed: int, device: str) -> dict[str, Any]:
@@ -159,10 +159,21 @@ def learn(cell: SingleParticle, grid: Grid, size: Size, seed: int, device: str) 
     four = cell.solve(np.array([[0.8, 1.5], [0.8, 8.0], [3.2, 1.5], [3.2, 8.0]]), TIMES)
     told = PINNEmulator(cell, levels=[level], **usual).fit(four)
     out["four discharges"] = grid.errors(told)
-    joint = PINNEmulator(cell, levels=[level], ansatz="flat", joint=True, weights=(10.0, 1.0, 1.0, 250.0, 1.0),
-                         **usual | {"refresh": 0}).fit()  # fmt: skip
-    out["as in the paper"] = grid.errors(joint)
+    out |= as_in_the_paper(cell, grid, size, usual)
     return out, two
+
+
+def as_in_the_paper(cell: SingleParticle, grid: Grid, size: Size, usual: dict[str, Any]) -> dict[str, Any]:
+    """From an even start, all at once, on points that stay: one level, two, and one with as many seconds as two."""
+    kind = usual | {"ansatz": "flat", "joint": True, "weights": (10.0, 1.0, 1.0, 250.0, 1.0), "refresh": 0}
+    joint = PINNEmulator(cell, levels=[Level(40, size.iterations, size.width)], **kind).fit()
+    out = {"paper, one level": grid.errors(joint)}
+    joint.extend(Level(0, size.iterations, size.width))
+    out["paper, two levels"] = grid.errors(joint)
+    spent = sum(one.seconds[-1] for one in joint.history_)
+    longer = PINNEmulator(cell, levels=[Level(40, 100_000, size.width)], max_seconds=spent, **kind).fit()
+    out["paper, one long"] = grid.errors(longer)
+    return out
 
 
 def errors_of(rows: list[dict[str, Any]], name: str, what: str = "voltage") -> np.ndarray:
@@ -170,8 +181,7 @@ def errors_of(rows: list[dict[str, Any]], name: str, what: str = "voltage") -> n
 
 
 def learning(rows: list[dict[str, Any]], quick: bool) -> Iterator[Claim]:
-    v = {name: errors_of(rows, name) for name in ("one level", "two levels", "one long", "one wide", "four discharges",
-                                                  "as in the paper")}  # fmt: skip
+    v = {name: errors_of(rows, name) for name in rows[0] if isinstance(rows[0][name], dict) and "voltage" in rows[0][name]}
     gain = 1 - v["two levels"] / v["one level"]
     yield median_of("a second level lowers the error of the voltage", "share less mean error than one level", gain,
                     threshold=0.3, needed=not quick, details={"seeds": rows})  # fmt: skip
@@ -189,15 +199,19 @@ def learning(rows: list[dict[str, Any]], quick: bool) -> Iterator[Claim]:
     yield median_of("four solved discharges beside the equations", "mean error in mV off them", v["four discharges"],
                     direction="less", threshold=3.0, needed=not quick)  # fmt: skip
     yield median_of("departures pay: trained as in the paper, with as many iterations", "error over that of one level",
-                    v["as in the paper"] / v["one level"], threshold=1.0, needed=False)  # fmt: skip
+                    v["paper, one level"] / v["one level"], threshold=1.0, needed=False)  # fmt: skip
+    yield median_of("trained as in the paper, a second level lowers the error of the voltage", "share less mean error",
+                    1 - v["paper, two levels"] / v["paper, one level"], threshold=0.3, needed=False)  # fmt: skip
+    yield median_of("trained as in the paper, two levels are no worse than one after as many seconds", "error over its",
+                    v["paper, two levels"] / v["paper, one long"], direction="less", threshold=1.0, needed=False)  # fmt: skip
 
 
-def rivals(cell: SingleParticle, grid: Grid, ours: np.ndarray) -> Iterator[Claim]:
+def rivals(cell: SingleParticle, grid: Grid, ours: np.ndarray, quick: bool) -> Iterator[Claim]:
     """Gaussian processes on eight principal components of solved discharges."""
     low, high = np.array(list(cell.bounds.values())).T
-    for n in (16, 64):
+    for n in (16,) if quick else (16, 64):
         found = []
-        for seed in range(3):
+        for seed in range(1 if quick else 3):
             unit = stats.qmc.Sobol(2, rng=np.random.default_rng(seed)).random(n)
             curves = cell.voltage(low + (high - low) * unit, TIMES, **FAST)
             pca = PCA(min(8, n - 1)).fit(curves)
@@ -321,7 +335,7 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
     yield from audits(cell, emulator, quick, seed)
     yield from calibrations(cell, emulator, size, quick, seed)
     yield from speed(cell, emulator, size, rows[0]["seconds"]["two levels"])
-    yield from rivals(cell, grid, errors_of(rows, "two levels"))
+    yield from rivals(cell, grid, errors_of(rows, "two levels"), quick)
 
 
 if __name__ == "__main__":

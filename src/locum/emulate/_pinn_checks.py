@@ -33,12 +33,13 @@ def check_settings(of: Any) -> None:
         raise InvalidData(f"expected growth= between 0 and 1, got {of.growth!r}")
     if of.attention and (of.collocation == "random" or of.growth):
         raise InvalidData("expected fixed points with attention=True, as each has a weight of its own")
-    if not of.levels:
+    levels = of._planned()
+    if not levels:
         raise InvalidData("expected a level or more, got none")
-    last = of.levels[-1]
+    last = levels[-1]
     if last.frozen is not None or last.cell is not None:
         raise InvalidData("expected a last level with the emulator's own cell and nothing frozen")
-    for i, level in enumerate(of.levels):
+    for i, level in enumerate(levels):
         check_level(of, level, first=i == 0)
 
 

@@ -101,8 +101,8 @@ class PINNEmulator(Saves, BaseEstimator):
     ----------
     cell : object
         The equations and the ranges of the parameters, such as `locum.problems.battery.graphite_nmc()`.
-    levels : sequence of Level, default=(Level(),)
-        From the first that is learned to the last, which has the equations of `cell`.
+    levels : sequence of Level or None, default=None
+        From the first that is learned to the last, which has the equations of `cell`; one of the usual size where None.
     ansatz : {"conserved", "flat"}, default="conserved"
         What the first network adds to: the mean share of lithium in a particle, which is known at all times, x̄(t) + 0.1 g (x_∞
         - x_0) N_x, where all is in the root of time (g too, as diffusion from a sudden start is smooth in it) and the square of
@@ -181,7 +181,7 @@ class PINNEmulator(Saves, BaseEstimator):
         self,
         cell: Any,
         *,
-        levels: Sequence[Level] = (Level(),),
+        levels: Sequence[Level] | None = None,
         ansatz: str = "conserved",
         block: str = "gated",
         activation: str = "tanh",
@@ -243,9 +243,12 @@ class PINNEmulator(Saves, BaseEstimator):
         """
         check_settings(self)
         self._stage, self.history_, self.bounds_ = None, (), dict(self.cell.bounds)
-        for level in self.levels:
+        for level in self._planned():
             self.extend(level, data, monitor=monitor)
         return self
+
+    def _planned(self) -> Sequence[Level]:
+        return (Level(),) if self.levels is None else self.levels
 
     def extend(self, level: Level, data: Any = None, *, monitor: Callable[[Self, float], None] | None = None) -> Self:
         """Learn one more level, on top of what is there; those below stay as they are.
