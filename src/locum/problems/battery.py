@@ -435,7 +435,7 @@ def graphite_nmc(
     --------
     >>> cell = graphite_nmc()
     >>> cell.voltage({"i0_n": [1.0, 2.0], "D_p": 2.0}, [0.0, 600.0, 1350.0]).round(2).tolist()
-    [[4.09, 3.68, 3.45], [4.09, 3.68, 3.45]]
+    [[4.09, 3.77, 3.58], [4.09, 3.77, 3.58]]
     """
     ocp_n, ocp_p = ocp or (_NEGATIVE_OCP, _POSITIVE_OCP)
     return SingleParticle(
