@@ -23,6 +23,7 @@ Monitor = Callable[[float], None]
 
 _CHUNK = 50  # iterations of L-BFGS between two looks at the clock
 _MEMORY = 50
+_LARGE = 1e4  # what the loss is scaled to: L-BFGS of torch takes no curvature below 1e-10 for what it is
 _SHARE = 0.85  # of the time, after which potentials have the rest
 _FRESH = 512  # points that say which weights are kept
 _LEAST_RADIUS = 1e-4
@@ -290,10 +291,13 @@ def _lbfgs(objective: Objective, part: str, iterations: int, clock: _Clock) -> t
     learned = list(network.parameters()) if part == "all" else network.parts()[part]
     best, least, losses = _copy(learned), objective.residual(part), []
 
+    with torch.no_grad():
+        scale = _LARGE / max(float(objective.loss(part)), 1e-300)
+
     def closure() -> torch.Tensor:
         for parameter in learned:
             parameter.grad = None
-        loss = objective.loss(part)
+        loss = scale * objective.loss(part)
         loss.backward()
         return loss.detach()
 
@@ -304,7 +308,7 @@ def _lbfgs(objective: Objective, part: str, iterations: int, clock: _Clock) -> t
     for _ in range(0, iterations, _CHUNK):
         if recipe.seconds is not None and clock() > recipe.seconds * (1.0 if part != "concentrations" else _SHARE):
             break
-        losses.append(float(optimizer.step(closure)))
+        losses.append(float(optimizer.step(closure)) / scale)
         residual = objective.residual(part)
         if not math.isfinite(residual):
             break
