@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint fast docs bench reproduce models peers optimizers networks kill readme clean help
+.PHONY: demo test lint fast docs bench reproduce models peers optimizers networks battery kill readme clean help
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -73,6 +73,12 @@ optimizers: .venv-optimizers/.done  ## other optimisers, in an environment of th
 	.venv-optimizers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps HEBO==0.3.6
 	@touch $@
 
+battery: .venv-battery/.done  ## PyBaMM, the peer of pinn-battery, in an environment of its own
+.venv-battery/.done: benchmarks/peers/requirements-battery.txt
+	$(PYTHON) -m venv .venv-battery
+	.venv-battery/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements-battery.txt
+	@touch $@
+
 networks: .venv-networks/.done  ## the peers of explainers of networks, in an environment of their own
 .venv-networks/.done: benchmarks/peers/requirements-networks.txt
 	$(PYTHON) -m venv .venv-networks
@@ -84,4 +90,4 @@ readme: $(VENV)/.dev  ## bring the table of systems and the measured figures up 
 	$(BIN)/python -m locum.catalogue README.md --results benchmarks/papers
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-networks docs/_build docs/gallery card.html
+	rm -rf $(VENV) .venv-peers .venv-networks .venv-battery docs/_build docs/gallery card.html

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from locum.emulate._rollout_errors import RolloutErrors, TrustRegion, rollout_errors
+from locum.emulate.calibration import Calibration, SimulationCheck, calibrate, simulation_check
 from locum.emulate.cape import CAPE, Conditional, Curriculum, FirstGuess, NeuralPDESolver
 from locum.emulate.dynamics import (
     DynamicsReport,
@@ -47,6 +48,7 @@ from locum.emulate.online_training import (
     StoredBuffer,
     TrainingBuffer,
 )
+from locum.emulate.pinn_battery import CellFields, Level, PINNEmulator
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
 from locum.emulate.trajectories import Trajectories
@@ -107,4 +109,11 @@ __all__ = [
     "DirectField",
     "FieldStepper",
     "SimulationFailed",
+    "PINNEmulator",
+    "Level",
+    "CellFields",
+    "calibrate",
+    "Calibration",
+    "simulation_check",
+    "SimulationCheck",
 ]

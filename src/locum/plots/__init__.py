@@ -18,6 +18,7 @@ from locum.plots._hd_blackbox import plot_faithfulness
 from locum.plots._learning import plot_learning
 from locum.plots._modes import plot_horizons, plot_modes
 from locum.plots._pareto import plot_pareto
+from locum.plots._posterior import plot_posterior
 from locum.plots._pruning import plot_pruned_layers, plot_pruning
 from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
 from locum.plots._regret import plot_foretold, plot_regret, plot_slice
@@ -60,4 +61,5 @@ __all__ = [
     "plot_rollout_errors",
     "plot_fields",
     "plot_learning",
+    "plot_posterior",
 ]
