@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "e": {"condition": False},
 }
 TURNED = ("a", "e")  # variants whose attributes are looked for
-STEPS = {"cpu": {"pneumonia": 500, "brain": 250}, "cuda": {"pneumonia": 1500, "brain": 750}}
+STEPS = {"pneumonia": 500, "brain": 250}
 SCREEN, CHOOSING, MEASURED, TURNING = 48, 200, 600, 300
 QUICK: dict[str, Any] = {"backbone_size": 32, "encoder_size": 40_000, "capacity": 2, "latent": 16}
 
@@ -62,9 +62,9 @@ def measure(quick: bool, first: int, device: str) -> Iterator[Claim]:
     """All claims, the headline first."""
     torch.set_num_threads(1)
     seeds = range(first, first + (2 if quick else SEEDS))
-    kept = Kept("projectedex", quick, [SETTINGS, VARIANTS, STEPS[device], SCREEN, CHOOSING, MEASURED, TURNING])
+    kept = Kept("projectedex", quick, [SETTINGS, VARIANTS, STEPS, SCREEN, CHOOSING, MEASURED, TURNING])
     runs = [world("pneumonia", seed, "abc" if quick else "abcde", quick, kept, device) for seed in seeds]
-    yield from needed(runs, device)
+    yield from needed(runs)
     if not quick:
         yield from beside(runs)
         yield from brains([world("brain", seed, "ab", quick, kept, device) for seed in seeds])
@@ -205,7 +205,7 @@ def variant(
 ) -> dict[str, Any]:
     settings = SETTINGS | (QUICK if quick else {}) | VARIANTS[letter]
     sx = StyleExplainer(nets[0], random_state=seed, device=device, **settings)
-    steps = 32 if quick else STEPS[device][name]
+    steps = 32 if quick else STEPS[name]
     if letter == "d":
         steps //= 2  # as many batches of images, since there are none of noise
     sx.fit(*parts["fit"], steps=steps, checkpoint=training, checkpoint_every=100)
@@ -255,11 +255,11 @@ def gained(runs: list[dict[str, Any]], key: str) -> list[float]:
     return [1 - run["a"][key] / run["b"][key] for run in runs]
 
 
-def needed(runs: list[dict[str, Any]], device: str) -> Iterator[Claim]:
+def needed(runs: list[dict[str, Any]]) -> Iterator[Claim]:
     """The criteria, fixed beforehand."""
     yield claim(
         "a feature pyramid repaints better than a plain encoder of equal size", "share by which pixel error is lower",
-        gained(runs, "pixel"), 0.05, details={"runs": runs, "settings": SETTINGS, "steps": STEPS[device]},
+        gained(runs, "pixel"), 0.05, details={"runs": runs, "settings": SETTINGS, "steps": STEPS},
     )  # fmt: skip
     yield claim(
         "a feature pyramid looks better than a plain encoder of equal size", "share by which perceptual distance is lower",
