@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
 from locum.inside._graph import AttributionGraph, attribution_graph
+from locum.inside.chat import ChatDetector, ChatEndpoint, ChatError, ChatNamer
 from locum.inside.concepts import (
     ConceptDetection,
     SharedNeurons,
@@ -31,8 +32,21 @@ from locum.inside.encoders import (
 from locum.inside.filters import RowFilter, every_position, first_position, norm_above, positions_before, token_ids
 from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
+from locum.inside.lexical_names import EmbeddingMatch, LexicalNamer, LogisticDetector, SentenceEncoder, word_match
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
+from locum.inside.naming import (
+    CalibratedDetector,
+    Context,
+    Detector,
+    LatentExamples,
+    Namer,
+    NameScore,
+    NameScores,
+    latent_examples,
+    score_names,
+    token_contexts,
+)
 from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
@@ -69,6 +83,25 @@ __all__ = [
     "HierarchicalSemiNMF",
     "Excerpt",
     "SteeringDirection",
+    "Context",
+    "token_contexts",
+    "LatentExamples",
+    "latent_examples",
+    "Namer",
+    "LexicalNamer",
+    "ChatNamer",
+    "ChatEndpoint",
+    "ChatError",
+    "Detector",
+    "CalibratedDetector",
+    "LogisticDetector",
+    "word_match",
+    "EmbeddingMatch",
+    "SentenceEncoder",
+    "ChatDetector",
+    "score_names",
+    "NameScores",
+    "NameScore",
     "text_scores",
     "detect_concepts",
     "ConceptDetection",
