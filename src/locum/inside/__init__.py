@@ -29,7 +29,16 @@ from locum.inside.encoders import (
     Revival,
     TopK,
 )
-from locum.inside.filters import RowFilter, every_position, first_position, norm_above, positions_before, token_ids
+from locum.inside.filters import (
+    RowFilter,
+    every_position,
+    first_position,
+    norm_above,
+    positions_before,
+    token_block,
+    token_ids,
+    token_phrase,
+)
 from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
 from locum.inside.lexical_names import EmbeddingMatch, LexicalNamer, LogisticDetector, SentenceEncoder, word_match
@@ -47,11 +56,13 @@ from locum.inside.naming import (
     score_names,
     token_contexts,
 )
+from locum.inside.prefixes import by_frequency, prefix_curve
 from locum.inside.replacement_model import ReplacementModel, Verification
-from locum.inside.rows import ActivationRows, ArrayStore
+from locum.inside.rows import ActivationRows, ArrayStore, balanced_rows
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
 from locum.inside.snmf_mlp import Excerpt, SemiNMF
 from locum.inside.splice import splice_fidelity
+from locum.inside.steered_concepts import SteeringEffect, steering_effects
 from locum.inside.steering import SteeringDirection
 from locum.inside.store import ActivationStore, SiteRows, StoreError, StoreEstimate
 from locum.inside.tap import CalledTwice, Replacement, Site, Tap, attention_sites
@@ -69,11 +80,14 @@ __all__ = [
     "StoreError",
     "ActivationRows",
     "ArrayStore",
+    "balanced_rows",
     "RowFilter",
     "every_position",
     "first_position",
     "positions_before",
     "token_ids",
+    "token_phrase",
+    "token_block",
     "norm_above",
     "Dictionary",
     "SparseAutoencoder",
@@ -83,6 +97,8 @@ __all__ = [
     "HierarchicalSemiNMF",
     "Excerpt",
     "SteeringDirection",
+    "steering_effects",
+    "SteeringEffect",
     "Context",
     "token_contexts",
     "LatentExamples",
@@ -139,6 +155,8 @@ __all__ = [
     "mean_l0",
     "dead_share",
     "reconstruction_rivals",
+    "prefix_curve",
+    "by_frequency",
     "splice_fidelity",
     "effective_rank",
     "babel",
