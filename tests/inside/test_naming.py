@@ -8,6 +8,7 @@ from scipy import sparse
 
 from locum.core.errors import InvalidData
 from locum.inside import (
+    CalibratedDetector,
     Context,
     Detector,
     LatentExamples,
@@ -268,18 +269,16 @@ def test_the_calibrated_detector_tells_planted_latents_and_not_permuted_names(ex
 def test_a_calibrated_detector_never_judges_what_it_was_fitted_to(examples):
     fitted, judged = [], []
 
-    class Spy(LogisticDetector.__mro__[1]):
-        def fit(self, names, told):
-            self.latents = {one.latent for one in told}
-            fitted.append(self.latents)
-            return self
+    class Spy(CalibratedDetector):
+        def calibrated(self, names, told):
+            latents = {one.latent for one in told}
+            fitted.append(latents)
 
-        def fresh(self):
-            return Spy()
+            def judge(name, contexts):
+                judged.append((latents, contexts))
+                return np.ones(len(contexts))
 
-        def __call__(self, name, contexts):
-            judged.append((self.latents, contexts))
-            return np.ones(len(contexts))
+            return judge
 
     score_names(named(examples), examples, Spy())
     of = {tuple(map(id, (*one.held_active, *one.held_inactive))): one.latent for one in examples}
@@ -312,7 +311,7 @@ def test_bad_names_and_detectors_are_refused(examples):
         score_names([1] * 16, examples, detects)
     with pytest.raises(InvalidData, match="a probability for each of 40 contexts, the detector gave shape"):
         score_names(named(examples), examples, lambda name, contexts: [1.0])
-    with pytest.raises(InvalidData, match="not fitted"):
+    with pytest.raises(InvalidData, match="no weights yet"):
         LogisticDetector()("a", [Context("b")])
     with pytest.raises(InvalidData, match="a name for each of one latent or more"):
-        LogisticDetector().fit([], [])
+        LogisticDetector().calibrated([], [])

@@ -41,7 +41,15 @@ from locum.inside.filters import (
 )
 from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
-from locum.inside.lexical_names import EmbeddingMatch, LexicalNamer, LogisticDetector, SentenceEncoder, word_match
+from locum.inside.lexical_names import (
+    EmbeddingMatch,
+    LexicalNamer,
+    LogisticDetector,
+    SentenceEncoder,
+    name_words,
+    word_match,
+)
+from locum.inside.maira2_matryoshka import NamedDictionary
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
 from locum.inside.naming import (
@@ -99,6 +107,7 @@ __all__ = [
     "SteeringDirection",
     "steering_effects",
     "SteeringEffect",
+    "NamedDictionary",
     "Context",
     "token_contexts",
     "LatentExamples",
@@ -112,6 +121,7 @@ __all__ = [
     "CalibratedDetector",
     "LogisticDetector",
     "word_match",
+    "name_words",
     "EmbeddingMatch",
     "SentenceEncoder",
     "ChatDetector",

@@ -75,7 +75,7 @@ class DictionaryNet(nn.Module):
 
     # ------------------------------------------------------------------ learning
     def learn(self, x: Tensor, y: Tensor) -> Learnt:
-        """The loss on a batch: the weighted mean over prefixes of the mean squared error, what the encoder adds, and dead latents."""
+        """The loss on a batch: mean squared errors of prefixes by their weights, what the encoder adds, and dead latents."""
         centred = self.centred(x)
         codes, extra = self.encoder.learn(centred, self.atoms)
         target = y - self.bias

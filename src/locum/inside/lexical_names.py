@@ -8,17 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple, Self, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from locum.core.errors import InvalidData, need, require_positive, require_whole
 from locum.inside.naming import CalibratedDetector, Context, LatentExamples
 
-__all__ = ["EmbeddingMatch", "LexicalNamer", "LogisticDetector", "SentenceEncoder", "word_match"]
+__all__ = ["EmbeddingMatch", "LexicalNamer", "LogisticDetector", "SentenceEncoder", "name_words", "word_match"]
 
 _WORD = re.compile(r"[^\W\d_](?:[\w'’-]*\w)?|\d+")
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
@@ -127,6 +129,24 @@ class LexicalNamer:
 
 def _quoted(words: Iterable[str]) -> str:
     return ", ".join(json.dumps(word, ensure_ascii=False) for word in words)
+
+
+def name_words(name: str) -> list[str]:
+    """The words that a name speaks of: tokens and words near, or all but the commonest of a name in free words.
+
+    Parameters
+    ----------
+    name : str
+
+    Examples
+    --------
+    >>> name_words('token "river", "lake"; capitalised words; near bank, the bank')
+    ['river', 'lake', 'bank', 'the bank']
+    """
+    told = _CLAUSE.findall(name)
+    words = [json.loads(one) for which, quoted in told if which == "token" for one in re.findall(_QUOTED, quoted)]
+    words += [word.strip() for part in _NEAR.findall(_CLAUSE.sub("", name)) for word in part.split(",")]
+    return list(dict.fromkeys(words)) or sorted(_parsed(name).free)
 
 
 # ---------------------------------------------------------------------- does a name fit a context?
@@ -255,22 +275,18 @@ class LogisticDetector(CalibratedDetector):
         From a name and contexts to a table of numbers: :func:`word_match`, :class:`EmbeddingMatch`; :func:`word_match` where
         none are given.
 
-    Attributes
-    ----------
-    model_ : LogisticRegression
-        After :meth:`fit`.
+    Raises
+    ------
+    InvalidData
+        Where it is called before it was :meth:`calibrated`.
     """
-
-    model_: LogisticRegression
 
     def __init__(self, *matches: Callable[[str, Sequence[Context]], NDArray[np.float64]]) -> None:
         self.matches = matches or (word_match,)
+        self._model: Any = None
 
-    def fresh(self) -> LogisticDetector:
-        return LogisticDetector(*self.matches)
-
-    def fit(self, names: Sequence[str], examples: Sequence[LatentExamples]) -> Self:
-        """Learn the weights on held-out contexts of latents other than those to be judged.
+    def calibrated(self, names: Sequence[str], examples: Sequence[LatentExamples]) -> LogisticDetector:
+        """The same with weights learned on held-out contexts of latents other than those to be judged.
 
         Parameters
         ----------
@@ -283,15 +299,15 @@ class LogisticDetector(CalibratedDetector):
             self._table(name, [*one.held_active, *one.held_inactive]) for name, one in zip(names, examples, strict=True)
         ]
         truth = [np.repeat([True, False], [len(one.held_active), len(one.held_inactive)]) for one in examples]
-        told = np.concatenate(tables)
-        self._spread = np.maximum(told.std(axis=0), 1e-9)
-        self.model_ = LogisticRegression(class_weight="balanced", max_iter=1000).fit(told / self._spread, np.concatenate(truth))
-        return self
+        made = LogisticDetector(*self.matches)
+        made._model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+        made._model.fit(np.concatenate(tables), np.concatenate(truth))
+        return made
 
     def __call__(self, name: str, contexts: Sequence[Context], /) -> NDArray[np.float64]:
-        if not hasattr(self, "model_"):
-            raise InvalidData("the detector is not fitted; call fit with names and examples of other latents first")
-        return np.asarray(self.model_.predict_proba(self._table(name, contexts) / self._spread)[:, 1])
+        if self._model is None:
+            raise InvalidData("the detector has no weights yet; take calibrated(names, examples) of other latents")
+        return np.asarray(self._model.predict_proba(self._table(name, contexts))[:, 1])
 
     def _table(self, name: str, contexts: Sequence[Context]) -> NDArray[np.float64]:
         return np.concatenate([np.asarray(match(name, contexts)) for match in self.matches], axis=1)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -98,19 +98,11 @@ class Detector(Protocol):
 
 
 class CalibratedDetector(ABC):
-    """A detector that must first see how names fit contexts, of other latents than those it is to judge."""
+    """What becomes a detector once it has seen how names fit contexts, of other latents than those that are to be judged."""
 
     @abstractmethod
-    def fit(self, names: Sequence[str], examples: Sequence[LatentExamples]) -> Self:
-        """Learn from the held-out contexts of some latents."""
-
-    @abstractmethod
-    def fresh(self) -> CalibratedDetector:
-        """The same detector before it was fitted."""
-
-    @abstractmethod
-    def __call__(self, name: str, contexts: Sequence[Context], /) -> ArrayLike:
-        """A probability for each context."""
+    def calibrated(self, names: Sequence[str], examples: Sequence[LatentExamples]) -> Detector:
+        """A detector that has learned from the held-out contexts of some latents; this one stays as it is."""
 
 
 # ---------------------------------------------------------------------- contexts of a latent
@@ -393,8 +385,8 @@ def score_names(
 ) -> NameScores:
     """Balanced accuracy with which a detector that sees only a name tells held-out contexts of its latent.
 
-    A :class:`CalibratedDetector` is fitted on one half of the latents to judge the other half, and the other way round, so
-    no context is judged by a detector that was fitted to it.
+    A :class:`CalibratedDetector` learns from one half of the latents to judge the other half, and the other way round, so none
+    judges a latent that it learned from.
 
     Parameters
     ----------
@@ -444,7 +436,7 @@ def _judges(names: Sequence[str], examples: Sequence[LatentExamples], detector: 
     fitted = {}
     for side in (False, True):
         of = np.flatnonzero(half != side).tolist()
-        fitted[side] = detector.fresh().fit([names[i] for i in of], [examples[i] for i in of])
+        fitted[side] = detector.calibrated([names[i] for i in of], [examples[i] for i in of])
     return [fitted[bool(side)] for side in half]
 
 
