@@ -77,6 +77,7 @@ class NamedDictionary:
         documents: Sequence[ArrayLike],
         decode: Callable[[Any], str],
         *,
+        held: tuple[SiteRows, Sequence[ArrayLike]] | None = None,
         namer: Namer | None = None,
         detector: Detector | CalibratedDetector | None = None,
         latents: int | Sequence[int] = 200,
@@ -88,18 +89,20 @@ class NamedDictionary:
         progress: Callable[[int, int, str], None] | None = None,
         random_state: int = 0,
     ) -> NamedDictionary:
-        """Name latents from training rows of a store, and score the names on its test rows.
+        """Name latents from training rows of a store, and score the names on rows of other documents.
 
         Parameters
         ----------
         dictionary : Dictionary
             Fitted to training rows of that site.
         rows : SiteRows
-            Of a store with a test part.
+            Of a store.
         documents : sequence of array-like of int
             Token ids that the store was collected from; none longer than its context.
         decode : callable
             From token ids to text: ``tokenizer.decode``.
+        held : tuple of SiteRows and sequence, or None, default=None
+            Another store, of which the training rows score names, and its documents; where None the test part of the first.
         namer : Namer or None, default=None
             :class:`LexicalNamer` where None.
         detector : Detector, CalibratedDetector or None, default=None
@@ -125,15 +128,15 @@ class NamedDictionary:
         three for the null.
         """
         require_whole(4, most_rows=most_rows)
-        if not rows.count("test"):
+        if held is None and not rows.count("test"):
             raise InvalidData(f"there are no test rows at {rows.name!r}; collect a store with a split such as (0.8, 0, 0.2)")
+        other, texts = (rows, documents) if held is None else held
         parts: list[Any] = []
-        for split in ("train", "test"):
-            labels = rows.store.labels(split)
+        for site, split, ids in ((rows, "train", documents), (other, "test" if held is None else "train", texts)):
+            labels = site.store.labels(split)
             order = np.random.default_rng([random_state, 14]).permutation(len(labels))
             at = np.sort(order[:most_rows])
-            table = rows.rows(split)[at]
-            parts += [dictionary.encode(table), token_contexts(documents, labels[at], decode)]
+            parts += [dictionary.encode(site.rows(split)[at]), token_contexts(ids, labels[at], decode)]
         settings: dict[str, Any] = {"n": n, "n_held": n_held, "kinds": kinds, "vectors": vectors, "random_state": random_state}
         wanted = _drawn(parts[0], parts[2], latents, n, n_held, random_state) if isinstance(latents, int) else latents
         examples = latent_examples(*parts, latents=wanted, **settings)
