@@ -76,7 +76,8 @@ class Texts:
         self.decode = tokenizer.decode
         self.tap = Tap(model, sites)
         self.parts = []
-        for name, part, count in (("fit", order[: int(0.8 * len(ids))], rows[0]), ("test", order[int(0.8 * len(ids)) :], rows[1])):
+        cut_at = int(0.8 * len(ids))
+        for name, part, count in (("fit", order[:cut_at], rows[0]), ("test", order[cut_at:], rows[1])):
             cut = [(i, ids[i][a : a + CONTEXT]) for i in part for a in range(0, len(ids[i]), CONTEXT)]
             cut = [(i, one) for i, one in cut if len(one) > 8]
             windows = [one for _, one in cut]
@@ -290,7 +291,8 @@ def names(texts: Texts, plain: Texts, size: dict, settings: dict, kept: dict, se
     values = {name: np.array([each.balanced_accuracy.value for each in one.latents]) for name, one in rivals.items()}
     for name, needed in (("neurons", True), ("random network", False)):
         low, high = difference(values["SAE"], values[name])
-        yield Claim(f"names of latents beside those of {name}", f"mean balanced accuracy, by words, less that of {name}; over latents",
+        what = f"mean balanced accuracy, by words, less that of {name}; over latents"
+        yield Claim(f"names of latents beside those of {name}", what,
                     float(values["SAE"].mean() - values[name].mean()), low, high, 1, needed=needed,
                     details={key: str(one.mean) for key, one in rivals.items()})  # fmt: skip
     probe = words_probe(examples)
@@ -310,7 +312,7 @@ def steering(texts: Texts, tokenizer, size: dict, kept: dict, seed: int) -> Iter
     concepts, chosen = {}, []
     for one in kept["scores"].best():
         words = [word for word in name_words(one.name) if len(word) > 2 and word[0].isalpha() and " " not in word]
-        tokens = {ids[0] for word in words for ids in (tokenizer(f" {word}")["input_ids"], tokenizer(f" {word.title()}")["input_ids"])}
+        tokens = {tokenizer(f" {one}")["input_ids"][0] for word in words for one in (word, word.title())}
         if tokens and len(chosen) < size["steered"]:
             concepts[str(one.latent)] = sorted(tokens)
             chosen.append(one)
@@ -399,8 +401,8 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
             "n": 20, "steered": 12, "prompts": 8, "written": 16, "spliced": 12}  # fmt: skip
     settings = {"epochs": 4, "batch_size": 512, "learning_rate": 1e-3, "device": device}
     if quick:
-        size |= {"rows": (6_000, 3_000), "plain": (2_500, 2_000), "factors": (2,), "named": (6_000, 3_000), "latents": 30, "n": 12,
-                 "steered": 3, "prompts": 3, "written": 8, "spliced": 2}  # fmt: skip
+        size |= {"rows": (6_000, 3_000), "plain": (2_500, 2_000), "factors": (2,), "named": (6_000, 3_000), "latents": 30,
+                 "n": 12, "steered": 3, "prompts": 3, "written": 8, "spliced": 2}  # fmt: skip
     seeds, kept = range(seed, seed + (2 if quick else 5)), {}
     model, tokenizer = smollm2()
     model.to(device)

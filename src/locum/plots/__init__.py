@@ -19,6 +19,7 @@ from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
 from locum.plots._regret import plot_foretold, plot_regret, plot_slice
 from locum.plots._series import plot_landmarks, plot_series
 from locum.plots._shapes import plot_shapes
+from locum.plots._steering import plot_steering
 
 __all__ = [
     "plot_frontier",
@@ -39,6 +40,7 @@ __all__ = [
     "plot_counterfactuals",
     "plot_error_curves",
     "plot_detection",
+    "plot_steering",
     "plot_series",
     "plot_landmarks",
     "plot_regret",
