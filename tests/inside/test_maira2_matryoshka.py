@@ -277,7 +277,7 @@ def tokens(read):
 @pytest.fixture(scope="module")
 def named(tokens, documents):
     rows, sae = tokens
-    return NamedDictionary.of(sae, rows, documents, decode, latents=16, n=12, n_held=12)
+    return NamedDictionary.of(sae, rows, documents, decode, latents=16, n_held=12, support=12)
 
 
 def downstream(tap, ids):
@@ -323,14 +323,14 @@ def test_named_dictionaries_come_back_from_files(named, tokens, tmp_path):
 
 def test_the_same_seed_names_the_same(named, tokens, documents):
     rows, sae = tokens
-    again = NamedDictionary.of(sae, rows, documents, decode, latents=16, n=12, n_held=12)
+    again = NamedDictionary.of(sae, rows, documents, decode, latents=16, n_held=12, support=12)
     assert again.scores == named.scores
 
 
 def test_stores_without_test_rows_or_active_latents_are_refused(tokens, documents, planted):
     rows, sae = tokens
     with pytest.raises(InvalidData, match=r"latents are active on 5000 rows to name from"):
-        NamedDictionary.of(sae, rows, documents, decode, n=5000)
+        NamedDictionary.of(sae, rows, documents, decode, support=5000)
     with pytest.raises(InvalidData, match="no test rows"):
         NamedDictionary.of(sae, ArrayStore(planted[0]), documents, decode)
 

@@ -144,14 +144,20 @@ def test_codes_and_contexts_that_do_not_fit_are_refused(world):
     with pytest.raises(InvalidData, match="the same latents, got 16 and 3"):
         latent_examples(codes, contexts, held_codes[:, :3], held_contexts)
     with pytest.raises(InvalidData, match=r"latent 4 is active on \d+ rows and \d+ held-out ones, and 500"):
-        latent_examples(*world, latents=[4], n=500)
+        latent_examples(*world, latents=[4], support=500)
     with pytest.raises(InvalidData, match="latent 16 is active on 0 rows"):
         latent_examples(*world, latents=[16])
     with pytest.raises(InvalidData, match="kinds="):
         latent_examples(*world, kinds=("easy",))
     with pytest.raises(InvalidData, match="Context"):
         latent_examples(codes, [one.text for one in contexts], held_codes, held_contexts)
-    assert latent_examples(*world, n=500) == []
+    assert latent_examples(*world, support=500) == []
+
+
+def test_where_a_latent_is_active_on_fewer_rows_all_are_drawn(world):
+    (one,) = latent_examples(*world, latents=[3], n=500, n_held=10)
+    assert 20 < len(one.active) == len(one.inactive) == int((world[0][:, [3]] > 0).sum()) < 500
+    assert len(one.held_active) == len(one.held_inactive) == 10
 
 
 # ---------------------------------------------------------------------- names

@@ -81,8 +81,9 @@ class NamedDictionary:
         namer: Namer | None = None,
         detector: Detector | CalibratedDetector | None = None,
         latents: int | Sequence[int] = 200,
-        n: int = 20,
+        n: int = 100,
         n_held: int = 20,
+        support: int = 20,
         kinds: Sequence[str] = KINDS,
         vectors: Callable[[Sequence[str]], Any] | None = None,
         most_rows: int = 20_000,
@@ -109,7 +110,10 @@ class NamedDictionary:
             :class:`LogisticDetector` on words where None.
         latents : int or sequence of int, default=200
             Which, or how many drawn from those active on enough rows.
-        n, n_held, kinds, vectors
+        n, n_held, support : int, default=100, 20, 20
+            As for :func:`latent_examples`; a language model as namer wants fewer than a hundred.
+        kinds : sequence of str, default=("random", "similar", "same token")
+        vectors : callable or None, default=None
             As for :func:`latent_examples`.
         most_rows : int, default=20000
             Rows, of either part, that contexts are drawn from.
@@ -137,9 +141,9 @@ class NamedDictionary:
             order = np.random.default_rng([random_state, 14]).permutation(len(labels))
             at = np.sort(order[:most_rows])
             parts += [dictionary.encode(site.rows(split)[at]), token_contexts(ids, labels[at], decode)]
-        settings: dict[str, Any] = {"n": n, "n_held": n_held, "kinds": kinds, "vectors": vectors, "random_state": random_state}
-        wanted = _drawn(parts[0], parts[2], latents, n, n_held, random_state) if isinstance(latents, int) else latents
-        examples = latent_examples(*parts, latents=wanted, **settings)
+        settings: dict[str, Any] = {"n": n, "n_held": n_held, "support": support, "kinds": kinds, "vectors": vectors}
+        wanted = _drawn(parts[0], parts[2], latents, support, random_state) if isinstance(latents, int) else latents
+        examples = latent_examples(*parts, latents=wanted, random_state=random_state, **settings)
         names, give = [], LexicalNamer() if namer is None else namer
         for i, one in enumerate(examples):
             names.append(give(one.active, one.inactive))
@@ -223,14 +227,13 @@ class NamedDictionary:
         return cls(Dictionary.load(path), NameScores(latents, mean, median, null))
 
 
-def _drawn(codes: Any, held: Any, count: int, n: int, n_held: int, random_state: int) -> list[int]:
+def _drawn(codes: Any, held: Any, count: int, support: int, random_state: int) -> list[int]:
     """Some of the latents that are active on enough rows of both parts."""
-    enough = np.flatnonzero(
-        (np.asarray((codes > 0).sum(axis=0)).ravel() >= n) & (np.asarray((held > 0).sum(axis=0)).ravel() >= n_held)
-    )
+    first, other = (np.asarray((one > 0).sum(axis=0)).ravel() for one in (codes, held))
+    enough = np.flatnonzero((first >= support) & (other >= support))
     if len(enough) < 4:
         raise InvalidData(
-            f"{len(enough)} latents are active on {n} rows to name from and {n_held} to score on, and four are needed; give "
-            "more rows, or lower n= and n_held="
+            f"{len(enough)} latents are active on {support} rows to name from and as many to score on, and four are needed; "
+            "give more rows, or a smaller support="
         )
     return sorted(np.random.default_rng([random_state, 15]).permutation(enough)[:count].tolist())

@@ -177,7 +177,9 @@ def latent_examples(
     latents: Sequence[int] | None = None,
     n: int = 20,
     n_held: int = 20,
+    support: int = 20,
     kinds: Sequence[str] = KINDS,
+    naming_kinds: Sequence[str] = ("random", "same token"),
     vectors: Callable[[Sequence[str]], Any] | None = None,
     candidates: int = 2000,
     random_state: int = 0,
@@ -199,8 +201,14 @@ def latent_examples(
     latents : sequence of int or None, default=None
         All that are active on enough rows of both where None.
     n, n_held : int, default=20
-        Active contexts to name from and to score on; as many inactive ones.
+        Active contexts to name from and to score on, at most; as many inactive ones. A namer that only counts words wants a
+        hundred or more to name from.
+    support : int, default=20
+        Rows of either part on which a latent must be active.
     kinds : sequence of str, default=("random", "similar", "same token")
+        Of the inactive contexts to score on.
+    naming_kinds : sequence of str, default=("random", "same token")
+        Of those to name from.
     vectors : callable or None, default=None
         From texts to rows of numbers, in which similarity is a cosine; counts of words (TF-IDF) where None.
     candidates : int, default=2000
@@ -216,28 +224,29 @@ def latent_examples(
     InvalidData
         Contexts that do not fit the codes, or a latent asked for that is active on too few rows.
     """
-    require_whole(2, n=n, n_held=n_held, candidates=candidates)
-    if not kinds or not set(kinds) <= set(KINDS):
-        raise InvalidData(f"expected kinds= of {', '.join(KINDS)}, got {tuple(kinds)}")
+    require_whole(2, n=n, n_held=n_held, support=support, candidates=candidates)
+    for name, told in (("kinds", kinds), ("naming_kinds", naming_kinds)):
+        if not told or not set(told) <= set(KINDS):
+            raise InvalidData(f"expected {name}= of {', '.join(KINDS)}, got {tuple(told)}")
     one = _Pool(codes, contexts, vectors, candidates, random_state)
     held = _Pool(held_codes, held_contexts, vectors, candidates, random_state + 1)
     if one.codes.shape[1] != held.codes.shape[1]:
         raise InvalidData(f"expected codes of the same latents, got {one.codes.shape[1]} and {held.codes.shape[1]}")
-    enough = (one.active >= n) & (held.active >= n_held)
+    enough = (one.active >= support) & (held.active >= support)
     wanted = np.flatnonzero(enough) if latents is None else np.asarray(latents, dtype=np.int64)
     for latent in wanted:
         if not 0 <= latent < len(enough) or not enough[latent]:
             seen = (one.active[latent], held.active[latent]) if 0 <= latent < len(enough) else (0, 0)
             raise InvalidData(
-                f"latent {latent} is active on {seen[0]} rows and {seen[1]} held-out ones, and {n} and {n_held} are needed; "
+                f"latent {latent} is active on {seen[0]} rows and {seen[1]} held-out ones, and {support} are needed of each; "
                 "leave it out, or give more rows"
             )
     found = []
     for latent in wanted:
         rng = np.random.default_rng([random_state, int(latent)])
-        active, inactive, _ = one.draw(latent, n, kinds, rng)
-        held_active, held_inactive, told = held.draw(latent, n_held, kinds, rng)
-        found.append(LatentExamples(int(latent), active, inactive, held_active, held_inactive, told))
+        active, inactive, _ = one.draw(latent, n, naming_kinds, rng)
+        held_active, held_inactive, of = held.draw(latent, n_held, kinds, rng)
+        found.append(LatentExamples(int(latent), active, inactive, held_active, held_inactive, of))
     return found
 
 
@@ -278,6 +287,7 @@ class _Pool:
         column = self.codes[:, [latent]].tocoo()
         rows, values = column.coords[0][column.data > 0], column.data[column.data > 0]
         ranked = rows[np.argsort(-values, kind="stable")]
+        n = min(n, len(ranked))
         edges = np.linspace(0, len(ranked), n + 1).astype(int)
         picked = ranked[[int(rng.integers(a, b)) for a, b in pairwise(edges)]]
         free = np.ones(len(self.contexts), dtype=bool)

@@ -260,8 +260,10 @@ class SteeringDirection:
         prompts : sequence of array-like of int
             Shorter ones are padded on the left, and the padding masked.
         alpha : float or None
-        tokens, top_k, top_p, random_state
-            As for :meth:`sample`.
+        tokens : int, default=50
+        top_k : int, default=30
+        top_p : float, default=0.3
+        random_state : int, default=0
         """
         torch = need("torch", "a steered network", "nets")
         from locum.nets import seeded
