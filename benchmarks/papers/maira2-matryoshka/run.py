@@ -404,7 +404,7 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
     if device == "cpu":
         torch.set_num_threads(1)
     size = {"rows": (40_000, 10_000), "plain": (18_000, 7_000), "factors": (4, 2, 8), "named": (40_000, 10_000), "latents": 100,
-            "support": 20, "steered": 12, "prompts": 8, "written": 16, "spliced": 12}  # fmt: skip
+            "support": 20, "steered": 10, "prompts": 6, "written": 12, "spliced": 10}  # fmt: skip
     settings = {"epochs": 5, "batch_size": 256, "learning_rate": 1e-3, "device": device}
     if quick:
         size |= {"rows": (6_000, 3_000), "plain": (2_500, 2_000), "factors": (2,), "named": (6_000, 3_000), "latents": 30,
