@@ -6,6 +6,7 @@ from locum.inside._attribution import Attributions, Feature, Logits, Node, Promp
 from locum.inside._graph import AttributionGraph, attribution_graph
 from locum.inside.alignment_audit import AlignmentAudit, AuditLine, audit
 from locum.inside.causal_model import CausalModel, Interventions
+from locum.inside.chat import ChatDetector, ChatEndpoint, ChatError, ChatNamer
 from locum.inside.concepts import (
     ConceptDetection,
     SharedNeurons,
@@ -32,14 +33,44 @@ from locum.inside.encoders import (
     Revival,
     TopK,
 )
-from locum.inside.filters import RowFilter, every_position, first_position, norm_above, positions_before, token_ids
+from locum.inside.filters import (
+    RowFilter,
+    every_position,
+    first_position,
+    norm_above,
+    positions_before,
+    token_block,
+    token_ids,
+    token_phrase,
+)
 from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
 from locum.inside.interaction_basis import InteractionBasis
 from locum.inside.interaction_graph import InteractionGraph, Modules
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
 from locum.inside.item_concepts import ItemConcepts, KindDetection, NameConfidence, detect_kinds, title_coherence
+from locum.inside.lexical_names import (
+    EmbeddingMatch,
+    LexicalNamer,
+    LogisticDetector,
+    SentenceEncoder,
+    name_words,
+    word_match,
+)
+from locum.inside.maira2_matryoshka import NamedDictionary
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
+from locum.inside.naming import (
+    CalibratedDetector,
+    Context,
+    Detector,
+    LatentExamples,
+    Namer,
+    NameScore,
+    NameScores,
+    latent_examples,
+    score_names,
+    token_contexts,
+)
 from locum.inside.nonlinear_dilemma import (
     Alignment,
     AlignmentMap,
@@ -48,12 +79,14 @@ from locum.inside.nonlinear_dilemma import (
     OrthogonalMap,
     RevNetMap,
 )
+from locum.inside.prefixes import by_frequency, prefix_curve
 from locum.inside.recsae import DoseResponse, RecommenderAudit, frozen_decoder
 from locum.inside.replacement_model import ReplacementModel, Verification
-from locum.inside.rows import ActivationRows, ArrayStore
+from locum.inside.rows import ActivationRows, ArrayStore, balanced_rows
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
 from locum.inside.snmf_mlp import Excerpt, SemiNMF
 from locum.inside.splice import splice_fidelity
+from locum.inside.steered_concepts import SteeringEffect, steering_effects
 from locum.inside.steering import SteeringDirection
 from locum.inside.store import ActivationStore, SiteRows, StoreError, StoreEstimate
 from locum.inside.tap import CalledTwice, Replacement, Site, Tap, attention_sites
@@ -71,11 +104,14 @@ __all__ = [
     "StoreError",
     "ActivationRows",
     "ArrayStore",
+    "balanced_rows",
     "RowFilter",
     "every_position",
     "first_position",
     "positions_before",
     "token_ids",
+    "token_phrase",
+    "token_block",
     "norm_above",
     "Dictionary",
     "SparseAutoencoder",
@@ -85,6 +121,29 @@ __all__ = [
     "HierarchicalSemiNMF",
     "Excerpt",
     "SteeringDirection",
+    "steering_effects",
+    "SteeringEffect",
+    "NamedDictionary",
+    "Context",
+    "token_contexts",
+    "LatentExamples",
+    "latent_examples",
+    "Namer",
+    "LexicalNamer",
+    "ChatNamer",
+    "ChatEndpoint",
+    "ChatError",
+    "Detector",
+    "CalibratedDetector",
+    "LogisticDetector",
+    "word_match",
+    "name_words",
+    "EmbeddingMatch",
+    "SentenceEncoder",
+    "ChatDetector",
+    "score_names",
+    "NameScores",
+    "NameScore",
     "text_scores",
     "detect_concepts",
     "ConceptDetection",
@@ -151,6 +210,8 @@ __all__ = [
     "mean_l0",
     "dead_share",
     "reconstruction_rivals",
+    "prefix_curve",
+    "by_frequency",
     "splice_fidelity",
     "effective_rank",
     "babel",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from locum.core.errors import InvalidData
 from locum.inside._codes import Codes, DenseCodes, SparseCodes, ends_of, select
 
 __all__ = ["BatchTopKEncoder", "Encoder", "GatedEncoder", "JumpReLUEncoder", "LinearMap", "ReLUEncoder", "TopKEncoder"]
@@ -260,15 +261,16 @@ class BatchTopKEncoder(_Linear):
         super().__init__(atoms)
         self.k = k
         self.register_buffer("threshold", torch.tensor(-1.0))
-        self._memory = 1.0
+        self._memory, self._begin = 1.0, 0.5
         self._late = False
 
     def at(self, share: float) -> None:
-        self._late = share >= 0.5
+        self._late = share >= self._begin
 
     def remember(self, steps: int) -> None:
         """Let the threshold be a mean over about the last tenth of so many steps."""
         self._memory = min(0.999, 1.0 - 1.0 / max(1.0, steps / 10))
+        self._begin = 0.5 if steps > 1 else 0.0  # the only step of a training comes at 0
 
     def learn(self, x: Tensor, atoms: Tensor) -> tuple[Codes, Tensor]:
         with torch.no_grad():
@@ -280,6 +282,8 @@ class BatchTopKEncoder(_Linear):
         return select(x, self.map.weight, self.map.bias, picked), x.new_zeros(())
 
     def codes(self, x: Tensor, atoms: Tensor) -> SparseCodes:
+        if not self.training and self.threshold < 0:  # without one, all that is positive would be active
+            raise InvalidData("no latent was active when the threshold was to be set, so rows cannot be encoded: train longer")
         table = self.map(x)
         return DenseCodes(table * (table > self.threshold)).sparse()
 

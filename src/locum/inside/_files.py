@@ -145,7 +145,8 @@ def build(
     shift = None if tied else torch.zeros(first.shape[1])
     spec.check(len(atoms))
     encoder = spec.network(first, atoms.shape[1], 1)
-    net = DictionaryNet(encoder, atoms.clone(), torch.zeros(atoms.shape[1]), shift, spec.prefixes(len(atoms)), spec.dead)
+    ends, weights = spec.prefixes(len(atoms)), spec.prefix_weights()
+    net = DictionaryNet(encoder, atoms.clone(), torch.zeros(atoms.shape[1]), shift, ends, weights, spec.dead)
     for name, one in net.state_dict().items():
         if name in ("silent", "shift") or ".penalty." in name:  # what only a training needs may be absent
             tensors.setdefault(name, one)

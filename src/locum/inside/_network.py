@@ -12,7 +12,7 @@ from locum.inside._codes import Codes, SparseCodes, decode_prefixes, ends_of
 from locum.inside._encoders import Encoder
 from locum.inside.encoders import AuxiliaryLoss, EncoderSpec, Resampling, Revival
 
-__all__ = ["DictionaryModule", "DictionaryNet", "Learnt", "made"]
+__all__ = ["DictionaryModule", "DictionaryNet", "LatentReading", "Learnt", "made"]
 
 Tensor = torch.Tensor
 
@@ -40,6 +40,8 @@ class DictionaryNet(nn.Module):
         Taken from inputs; where None it is the bias itself.
     ends : tuple of int
         Prefixes that reconstruct by themselves.
+    weights : tuple of float
+        Of their errors in the loss.
     dead : AuxiliaryLoss, Resampling, Revival or None
     """
 
@@ -47,10 +49,11 @@ class DictionaryNet(nn.Module):
     shift: Tensor
 
     def __init__(
-        self, encoder: Encoder, atoms: Tensor, bias: Tensor, shift: Tensor | None, ends: tuple[int, ...], dead: Any
-    ) -> None:
+        self, encoder: Encoder, atoms: Tensor, bias: Tensor, shift: Tensor | None, ends: tuple[int, ...],
+        weights: tuple[float, ...], dead: Any,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.encoder, self.ends, self.dead = encoder, ends, dead
+        self.encoder, self.ends, self.weights, self.dead = encoder, ends, weights, dead
         self.atoms, self.bias = nn.Parameter(atoms), nn.Parameter(bias)
         self.tied = shift is None
         self.register_buffer("shift", torch.zeros(0) if shift is None else shift)
@@ -72,13 +75,13 @@ class DictionaryNet(nn.Module):
 
     # ------------------------------------------------------------------ learning
     def learn(self, x: Tensor, y: Tensor) -> Learnt:
-        """The loss on a batch: the mean over prefixes of the mean squared error, what the encoder adds, and dead latents."""
+        """The loss on a batch: mean squared errors of prefixes by their weights, what the encoder adds, and dead latents."""
         centred = self.centred(x)
         codes, extra = self.encoder.learn(centred, self.atoms)
         target = y - self.bias
         errors = [target - one for one in decode_prefixes(codes, self.atoms, self.ends)]
         squares = [one.square().mean() for one in errors]
-        loss = torch.stack(squares).mean() + extra
+        loss = torch.stack([weight * one for weight, one in zip(self.weights, squares, strict=True)]).sum() + extra
         fired = codes.fired()
         self.silent += len(x)
         self.silent[fired] = 0
@@ -160,7 +163,8 @@ def made(spec: EncoderSpec, n_latents: int, mean: Tensor, target_mean: Tensor | 
         first, shift = nn.functional.normalize(torch.randn(n_latents, len(mean)), dim=1), mean.clone()
     encoder = spec.network(first, width, steps)
     bias = (mean if target_mean is None else target_mean).clone()
-    return DictionaryNet(encoder, atoms.clone(), bias, shift, spec.prefixes(n_latents), spec.dead)
+    ends, weights = spec.prefixes(n_latents), spec.prefix_weights()
+    return DictionaryNet(encoder, atoms.clone(), bias, shift, ends, weights, spec.dead)
 
 
 class DictionaryModule(nn.Module):
@@ -177,3 +181,18 @@ class DictionaryModule(nn.Module):
         else:
             codes = self.net.codes(flat)
         return self.net.decode(codes).reshape(*x.shape[:-1], -1).to(x.dtype)
+
+
+class LatentReading(nn.Module):
+    """Inputs to the codes of one latent."""
+
+    def __init__(self, net: DictionaryNet, latent: int) -> None:
+        super().__init__()
+        self.net, self.latent = net, latent
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1]).to(self.net.atoms.dtype)
+        codes = self.net.codes(flat)
+        hits = codes.index == self.latent
+        line = torch.bucketize(hits.nonzero()[:, 0], codes.offsets, right=True) - 1
+        return flat.new_zeros(len(flat)).index_put((line,), codes.value[hits]).reshape(x.shape[:-1]).to(x.dtype)

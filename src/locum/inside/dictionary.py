@@ -171,14 +171,22 @@ class Dictionary(BaseEstimator, ABC):
         """Codes of rows, none negative, shape (n, n_latents)."""
 
     @final
-    def transform(self, X: ArrayLike) -> sparse.csr_array:
+    def transform(self, X: ArrayLike, prefix: int | None = None) -> sparse.csr_array:
         """Codes of rows, as :meth:`encode` gives them.
 
         Parameters
         ----------
         X : array-like or torch.Tensor of shape (n, width)
+        prefix : int or None, default=None
+            Keep the codes of so many first latents alone, the others 0; for dictionaries whose prefixes were trained to
+            reconstruct by themselves (:class:`~locum.inside.Matryoshka`).
         """
-        return self.encode(X)
+        codes = self.encode(X)
+        if prefix is None:
+            return codes
+        self._check_k(prefix, "prefix")
+        kept = sparse.csr_array(codes[:, :prefix])
+        return sparse.csr_array((kept.data, kept.indices, kept.indptr), shape=codes.shape)
 
     @final
     def decode(self, Z: Any) -> _FLOATS:
@@ -196,14 +204,16 @@ class Dictionary(BaseEstimator, ABC):
         return np.asarray(product(Z, self.atoms_) + self.bias_, dtype=np.float32)
 
     @final
-    def reconstruct(self, X: ArrayLike) -> _FLOATS:
+    def reconstruct(self, X: ArrayLike, prefix: int | None = None) -> _FLOATS:
         """Rows given back from their codes, shape (n, width).
 
         Parameters
         ----------
         X : array-like or torch.Tensor of shape (n, width)
+        prefix : int or None, default=None
+            As for :meth:`transform`.
         """
-        return self.decode(self.encode(X))
+        return self.decode(self.transform(X, prefix))
 
     @final
     def module(self) -> Any:
@@ -212,6 +222,21 @@ class Dictionary(BaseEstimator, ABC):
 
         check_is_fitted(self, "atoms_")
         return DictionaryModule(self._net).eval()
+
+    @final
+    def reading(self, latent: int) -> Any:
+        """A torch module from inputs of any leading shape to the codes of one latent, of that shape.
+
+        Parameters
+        ----------
+        latent : int
+        """
+        from locum.inside._network import LatentReading
+
+        check_is_fitted(self, "atoms_")
+        if not 0 <= latent < len(self.atoms_):
+            raise InvalidData(f"expected latent= from 0 to {len(self.atoms_) - 1}, got {latent!r}")
+        return LatentReading(self._net, int(latent)).eval()
 
     @final
     def ranked(self, X: ArrayLike, k: int) -> tuple[NDArray[np.int64], _FLOATS]:
@@ -321,10 +346,10 @@ class Dictionary(BaseEstimator, ABC):
         return load(Path(path))
 
     # ------------------------------------------------------------------ helpers
-    def _check_k(self, k: Any) -> None:
+    def _check_k(self, k: Any, name: str = "k") -> None:
         check_is_fitted(self, "atoms_")
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= len(self.atoms_):
-            raise InvalidData(f"expected k= as a whole number from 1 to the {len(self.atoms_)} latents, got {k!r}")
+            raise InvalidData(f"expected {name}= as a whole number from 1 to the {len(self.atoms_)} latents, got {k!r}")
 
     def _through(self, X: Any, function: Callable[[Any], Any]) -> Iterator[Any]:
         """What a function of tensors gives for parts of the rows."""

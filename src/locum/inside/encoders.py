@@ -117,6 +117,10 @@ class EncoderSpec(ABC):
         """Numbers of first latents that are to give the input back by themselves."""
         return (n_latents,)
 
+    def prefix_weights(self) -> tuple[float, ...]:
+        """Weights of their errors in the loss."""
+        return (1.0,)
+
 
 def _most(n_latents: int, **given: float) -> None:
     for name, value in given.items():
@@ -278,10 +282,14 @@ class Matryoshka(EncoderSpec):
         Usually :class:`BatchTopK`.
     groups : tuple of float, default=(0.0625, 0.0625, 0.125, 0.25, 0.5)
         Shares of the latents that come in with each prefix; they sum to 1.
+    weights : tuple of float or None, default=None
+        Of the error of each prefix in the loss, none negative; they sum to 1. Equal where None. Weights that sum to more would
+        also change what the learning rate and the loss of dead latents mean.
     """
 
     encoder: EncoderSpec
     groups: tuple[float, ...] = (1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+    weights: tuple[float, ...] | None = None
 
     @property
     def dead(self) -> Any:
@@ -301,6 +309,10 @@ class Matryoshka(EncoderSpec):
         ends = self.prefixes(n_latents)
         if len(set(ends)) < len(ends) or ends[0] < 1:
             raise InvalidData(f"expected at least one latent a group, got groups {self.groups} of {n_latents} latents")
+        if self.weights is not None:
+            fitting = len(self.weights) == len(self.groups) and min(self.weights) >= 0 and abs(sum(self.weights) - 1) <= 1e-6
+            if not fitting:
+                raise InvalidData(f"expected a weight for each of {len(self.groups)} groups, that sum to 1, got {self.weights}")
 
     def network(self, atoms: Any, width: int, steps: int) -> Any:
         return self.encoder.network(atoms, width, steps)
@@ -311,6 +323,9 @@ class Matryoshka(EncoderSpec):
             share += one
             ends.append(int(share * n_latents + 1e-6))
         return (*ends[:-1], n_latents)
+
+    def prefix_weights(self) -> tuple[float, ...]:
+        return self.weights or (1.0 / len(self.groups),) * len(self.groups)
 
 
 @final

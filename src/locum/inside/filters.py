@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from locum.core.errors import InvalidData, require_whole
 
-__all__ = ["RowFilter", "every_position", "first_position", "norm_above", "positions_before", "token_ids"]
+__all__ = [
+    "RowFilter", "every_position", "first_position", "norm_above", "positions_before", "token_block", "token_ids",
+    "token_phrase",
+]  # fmt: skip
 
 _Flags = NDArray[np.bool_]
 
@@ -93,6 +96,53 @@ def token_ids(ids: Collection[int]) -> RowFilter:
     wanted = np.unique(np.fromiter(ids, dtype=np.int64))
     words = ", ".join(map(str, wanted.tolist()))
     return RowFilter(f"token in {words}", lambda tokens, positions, norms: np.isin(tokens, wanted))
+
+
+def token_block(begin: int, end: int) -> RowFilter:
+    """Tokens from one that opens a block to the one that closes it, both included, such as the image tokens of a prompt.
+
+    A block that is not closed reaches to the end of its sequence.
+
+    Parameters
+    ----------
+    begin, end : int
+        Token ids.
+    """
+    require_whole(0, begin=begin, end=end)
+
+    def rule(tokens: Any, positions: Any, norms: Mapping[str, Any]) -> _Flags:
+        at = np.arange(len(tokens))
+        opened, closed, first = (
+            np.maximum.accumulate(np.where(flags, at, -1)) for flags in (tokens == begin, tokens == end, positions == 0)
+        )
+        before = np.concatenate([[-1], closed[:-1]])
+        return (opened >= np.maximum(first, 0)) & (opened > before)
+
+    return RowFilter(f"token within {begin} ... {end}", rule)
+
+
+def token_phrase(ids: Collection[int]) -> RowFilter:
+    """Tokens of a fixed phrase wherever it stands as a whole, such as the boilerplate of a prompt.
+
+    Parameters
+    ----------
+    ids : collection of int
+        In order.
+    """
+    phrase = np.fromiter(ids, dtype=np.int64)
+    if not phrase.size:
+        raise InvalidData("expected ids= of one token or more, got none")
+
+    def rule(tokens: Any, positions: Any, norms: Mapping[str, Any]) -> _Flags:
+        found, k = np.zeros(len(tokens), dtype=bool), len(phrase)
+        if len(tokens) >= k:
+            whole = (np.lib.stride_tricks.sliding_window_view(tokens, k) == phrase).all(axis=1)
+            whole &= positions[k - 1 :] - positions[: len(positions) - k + 1] == k - 1
+            for offset in range(k):
+                found[offset : offset + len(whole)] |= whole
+        return found
+
+    return RowFilter(f"phrase {' '.join(map(str, phrase.tolist()))}", rule)
 
 
 def norm_above(site: str, multiple: float) -> RowFilter:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
-from locum.core.errors import InvalidData, need, require_whole
+from locum.core.errors import InvalidData, need, require_positive, require_whole
+from locum.inside.dictionary import Dictionary
 from locum.inside.tap import Tap
 
 __all__ = ["SteeringDirection"]
@@ -24,6 +26,9 @@ class SteeringDirection:
     Strengths of different directions mean different things, so directions are compared at the same divergence of the next
     token from that of the network as it is; :meth:`strength` finds the multiple. The two signs are two interventions.
 
+    With `reading`, strengths are not added but set: along the direction the activation is moved by what the strength lies above
+    what is read there, so that a latent is held at a value whatever the text says (clamping).
+
     Parameters
     ----------
     tap : Tap
@@ -31,6 +36,11 @@ class SteeringDirection:
     site : str
     vector : array-like of shape (width,)
         Of any length above 0.
+    unit : float, default=1.0
+        What strengths are multiples of, in the units of the activation.
+    reading : callable or None, default=None
+        From activations, as a tensor of shape (..., width), to how much of the direction they hold, shape (...), such as
+        ``dictionary.reading(latent)``.
 
     Raises
     ------
@@ -46,46 +56,90 @@ class SteeringDirection:
     Shafran, Geiger and Geva, arXiv 2506.10920.
     """
 
-    def __init__(self, tap: Tap, site: str, vector: ArrayLike) -> None:
+    def __init__(
+        self, tap: Tap, site: str, vector: ArrayLike, *, unit: float = 1.0, reading: Callable[[Any], Any] | None = None
+    ) -> None:
         told = np.asarray(vector, dtype=np.float64)
         if site not in tap.sites:
             raise InvalidData(f"there is no site {site!r}; there is {', '.join(tap.sites)}")
         if told.ndim != 1 or not np.isfinite(told).all() or not told.any():
             raise InvalidData(f"expected vector= as finite numbers, shape (width,), that are not all 0, got shape {told.shape}")
-        self.tap, self.site = tap, site
+        require_positive(unit=unit)
+        self.tap, self.site, self.unit, self.reading = tap, site, unit, reading
         self.vector = (told / np.linalg.norm(told)).astype(np.float32)
 
+    @classmethod
+    def of_latent(
+        cls, tap: Tap, site: str, dictionary: Dictionary, latent: int, codes: Any, *, clamp: bool = False
+    ) -> SteeringDirection:
+        """The atom of a latent, with strengths in multiples of the 99th percentile of its codes where it is active.
+
+        Raw strengths mean different things for different latents.
+
+        Parameters
+        ----------
+        tap : Tap
+        site : str
+            That the dictionary was fitted to.
+        dictionary : Dictionary
+        latent : int
+        codes : sparse or dense array of shape (n, n_latents)
+            Of rows of that site.
+        clamp : bool, default=False
+            Set the latent's code instead of adding to the activation.
+
+        Raises
+        ------
+        InvalidData
+            A latent that is active on none of the rows.
+        """
+        reading = dictionary.reading(latent)
+        column = sparse.csc_array(codes)[:, [latent]].toarray()[:, 0]
+        active = column[column > 0]
+        if not active.size:
+            raise InvalidData(f"latent {latent} is active on none of {len(column)} rows, so it has no typical strength")
+        unit = float(np.quantile(active, 0.99))
+        return cls(tap, site, dictionary.atoms_[latent], unit=unit, reading=reading if clamp else None)
+
     @contextmanager
-    def at(self, alpha: float, *, positions: Any = None) -> Iterator[None]:
+    def at(self, alpha: float | None, *, positions: Any = None) -> Iterator[None]:
         """Steer while the context lasts.
 
         Parameters
         ----------
-        alpha : float
-            What the direction is multiplied by, in the units of the activation.
+        alpha : float or None
+            What the direction is multiplied by, in units of `unit`; the network as it is where None.
         positions : int, sequence of int or None, default=None
             As for :meth:`Tap.edit`.
         """
         torch = need("torch", "a steered network", "nets")
-        step = torch.from_numpy(self.vector) * float(alpha)
+        if alpha is None:
+            yield
+            return
+        if not np.isfinite(alpha):
+            raise InvalidData(f"expected a finite strength, got {alpha!r}")
+        step, amount = torch.from_numpy(self.vector), float(alpha) * self.unit
 
         def added(h: Any) -> Any:
             if h.shape[-1] != len(step):
                 raise InvalidData(f"expected a direction {h.shape[-1]} wide for the site {self.site!r}, got {len(step)}")
-            return h + step.to(h)
+            if self.reading is None:
+                return h + amount * step.to(h)
+            return h + (amount - self.reading(h))[..., None] * step.to(h)
 
         with self.tap.edit(self.site, added, positions=positions):
             yield
 
     # ------------------------------------------------------------------ the next token
-    def log_probabilities(self, prompts: Sequence[ArrayLike], alpha: float = 0.0) -> NDArray[np.float64]:
+    def log_probabilities(self, prompts: Sequence[ArrayLike], alpha: float | None = None) -> NDArray[np.float64]:
         """Of the token after each prompt, shape (prompts, vocabulary).
 
         Parameters
         ----------
         prompts : sequence of array-like of int
             Token ids.
-        alpha : float, default=0.0
+        alpha : float or None, default=None
+            None for the network as it is.
         """
         torch = need("torch", "a steered network", "nets")
         ids = _prompts(prompts)
@@ -177,7 +231,7 @@ class SteeringDirection:
 
     # ------------------------------------------------------------------ text
     def sample(
-        self, prompt: ArrayLike, alpha: float, *, n: int = 8, tokens: int = 50, top_k: int = 30, top_p: float = 0.3,
+        self, prompt: ArrayLike, alpha: float | None, *, n: int = 8, tokens: int = 50, top_k: int = 30, top_p: float = 0.3,
         random_state: int = 0,
     ) -> NDArray[np.int64]:  # fmt: skip
         """Token ids that the steered network writes after a prompt, shape (n, tokens).
@@ -185,8 +239,28 @@ class SteeringDirection:
         Parameters
         ----------
         prompt : array-like of int
-        alpha : float
+        alpha : float or None
         n, tokens : int, default=8, 50
+        top_k : int, default=30
+        top_p : float, default=0.3
+        random_state : int, default=0
+        """
+        (ids,) = _prompts([prompt])
+        require_whole(1, n=n)
+        return self.write([ids] * n, alpha, tokens=tokens, top_k=top_k, top_p=top_p, random_state=random_state)
+
+    def write(
+        self, prompts: Sequence[ArrayLike], alpha: float | None, *, tokens: int = 50, top_k: int = 30, top_p: float = 0.3,
+        random_state: int = 0,
+    ) -> NDArray[np.int64]:  # fmt: skip
+        """Token ids that the steered network writes after each of several prompts, shape (prompts, tokens).
+
+        Parameters
+        ----------
+        prompts : sequence of array-like of int
+            Shorter ones are padded on the left, and the padding masked.
+        alpha : float or None
+        tokens : int, default=50
         top_k : int, default=30
         top_p : float, default=0.3
         random_state : int, default=0
@@ -194,17 +268,19 @@ class SteeringDirection:
         torch = need("torch", "a steered network", "nets")
         from locum.nets import seeded
 
-        require_whole(1, n=n, tokens=tokens, top_k=top_k)
-        (ids,) = _prompts([prompt])
-        model = self.tap.model
+        ids = _prompts(prompts)
+        require_whole(1, tokens=tokens, top_k=top_k)
+        model, longest = self.tap.model, max(map(len, ids))
         device = next(model.parameters()).device
-        given = torch.as_tensor(np.tile(ids, (n, 1)), device=device)
-        settings = {"do_sample": True, "top_k": top_k, "top_p": top_p, "max_new_tokens": tokens, "min_new_tokens": tokens}
         end = getattr(model.config, "eos_token_id", None)
         end = end[0] if isinstance(end, list) else end
+        given = np.stack([np.pad(one, (longest - len(one), 0), constant_values=end or 0) for one in ids])
+        there = np.stack([np.arange(longest) >= longest - len(one) for one in ids]).astype(np.int64)
+        settings = {"do_sample": True, "top_k": top_k, "top_p": top_p, "max_new_tokens": tokens, "min_new_tokens": tokens}
+        given, there = (torch.as_tensor(one, device=device) for one in (given, there))
         with seeded(random_state, device=device), torch.inference_mode(), self.at(alpha):
-            said = model.generate(given, attention_mask=torch.ones_like(given), pad_token_id=end, **settings)
-        return said[:, len(ids) :].cpu().numpy()
+            said = model.generate(given, attention_mask=there, pad_token_id=end, **settings)
+        return said[:, longest:].cpu().numpy()
 
 
 def _prompts(prompts: Sequence[ArrayLike]) -> list[NDArray[np.int64]]:

@@ -25,6 +25,7 @@ from locum.plots._regret import plot_foretold, plot_regret, plot_slice
 from locum.plots._rollout import plot_fields, plot_rollout_errors
 from locum.plots._series import plot_landmarks, plot_series
 from locum.plots._shapes import plot_shapes
+from locum.plots._steering import plot_steering
 
 __all__ = [
     "plot_frontier",
@@ -48,6 +49,7 @@ __all__ = [
     "plot_audit",
     "plot_interactions",
     "plot_doses",
+    "plot_steering",
     "plot_series",
     "plot_landmarks",
     "plot_regret",

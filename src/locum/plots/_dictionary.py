@@ -15,17 +15,20 @@ __all__ = ["plot_error_curves"]
 
 
 def plot_error_curves(
-    curves: Mapping[str, Mapping[int, Any]], ax: Axes | None = None, *, trained: Mapping[str, int] | None = None
-) -> Axes:
+    curves: Mapping[str, Mapping[int, Any]], ax: Axes | None = None, *, trained: Mapping[str, int] | None = None,
+    xlabel: str = "latents a row",
+) -> Axes:  # fmt: skip
     """Draw the fraction of variance unexplained against the number of latents, one line a dictionary, with intervals.
 
     Parameters
     ----------
     curves : dict of str to dict of int to Fidelity
-        What ``error_curve`` gave, by name of the dictionary.
+        What ``error_curve`` or ``prefix_curve`` gave, by name of the dictionary.
     ax : matplotlib Axes or None, default=None
     trained : dict of str to int or None, default=None
         Number of latents that each was trained with; marked by a ring.
+    xlabel : str, default="latents a row"
+        For prefixes, "latents kept".
 
     Returns
     -------
@@ -43,7 +46,7 @@ def plot_error_curves(
             at = trained[name]
             ax.plot(at, curve[at].value, "o", ms=10, mfc="none", mec=colour)
     ax.set_xscale("log", base=2)
-    ax.set_xlabel("latents a row")
+    ax.set_xlabel(xlabel)
     ax.set_ylabel("variance unexplained")
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False, fontsize=8)
