@@ -101,12 +101,12 @@ def graph_of(name: str, net, X, layers, device: str) -> InteractionGraph:
 
 
 def moved(graph, other, layers) -> float:
-    """Largest change of an edge, in shares of the largest edge of its layer; all of it where the sizes differ."""
+    """Largest change of an edge, in shares of the largest of its layer, at most all of it; all where sizes differ."""
     found = []
     for ours, theirs in zip(("0", "2", "4"), layers, strict=True):
         one, again = graph.edges_[ours], other.edges_[theirs]
         found.append(float(np.abs(one - again).max() / one.max()) if one.shape == again.shape else 1.0)
-    return max(found)
+    return min(max(found), 1.0)
 
 
 def invariance(nets, X, device: str) -> Iterator[Claim]:
