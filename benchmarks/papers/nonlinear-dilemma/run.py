@@ -4,8 +4,8 @@ Equalities: perceptrons of three layers of 16 units learn whether two pairs of v
 neurons, a rotation and a reversible network of ten blocks are aligned with two algorithms at each layer. Audit: the same beside
 networks that never learnt, node values that make no sense, and a second algorithm for the same task; the distributive law with
 networks trained to follow one of its two algorithms. Language model: SmolLM2-135M-Instruct (4 bits), who was given something,
-the last token after half of the 30 layers, with names in the test that do not occur in the fit; where its weights are not on the
-machine this part is left out. All measured on inputs that did not fit; intervals are Student's over seeds.
+the last token after half of the 30 layers, with names in the test that do not occur in the fit; where its weights are not on
+the machine this part is left out. All measured on inputs that did not fit; intervals are Student's over seeds.
 """
 
 from __future__ import annotations
@@ -236,8 +236,9 @@ def language(seed: int, n: int, prompts: int) -> Iterator[Claim]:
             told[network, str(kind)] = row
     for (network, kind), row in told.items():
         direction, bound = ("less", 0.65) if network == "drawn anew" else ("greater", 0.8)
-        yield Claim(f"SmolLM2, {network}, {kind}", f"IIA on other names ({row['same names']:.3f} on the same)", row["other names"],
-                    *row["other names, interval"], 1, direction=direction, threshold=bound,
+        said = f"IIA on other names ({row['same names']:.3f} on the same)"
+        yield Claim(f"SmolLM2, {network}, {kind}", said, row["other names"], *row["other names, interval"], 1,
+                    direction=direction, threshold=bound,
                     needed=network == "drawn anew" or (network, kind) == ("trained", "orthogonal"), details=row)  # fmt: skip
 
 
