@@ -50,7 +50,7 @@ def test_draws_stay_within_the_bounds_and_ask_for_nothing_outside():
     rows = np.concatenate(asked)
     assert (rows[:, 0] >= 1.1).all()
     assert (rows[:, 1] <= 1.5).all()
-    assert found.draws[:, 0].min() < 1.13  # the truth lies outside, so the posterior is at the edge
+    assert found.draws[:, 1].max() > 1.49  # the truth lies outside, so the posterior is at the edge
     assert len(asked) < 1000  # walkers ask together
 
 
@@ -62,7 +62,7 @@ def test_sigma_takes_up_what_the_curves_cannot_explain():
     assert bent.sigma > 3 * tight.sigma
     assert bent.deviation.min() > 2 * tight.deviation.min()
     away = np.abs(line(bent.draws[::20]) - seen(2, 0.05, 4.0)).max()
-    assert away < 2 * bent.sigma * 1.1
+    assert away < 2 * bent.sigma * 1.3  # of more draws than the bisection looks at
     hopeless = calibrate(lambda rows: 0.0 * line(rows), seen(3) + 100.0, BOX, guess=0.01, burn=20, steps=60)
     assert not hopeless.explained
     assert "not explained" in str(hopeless)

@@ -23,6 +23,7 @@ Monitor = Callable[[float], None]
 
 _CHUNK = 50  # iterations of L-BFGS between two looks at the clock
 _MEMORY = 50
+_MORE = 8  # times as many points for the potentials alone, which cost little and would be learned by heart on few
 _LARGE = 1e4  # what the loss is scaled to: L-BFGS of torch takes no curvature below 1e-10 for what it is
 _SHARE = 0.85  # of the time, after which potentials have the rest
 _FRESH = 512  # points that say which weights are kept
@@ -149,6 +150,8 @@ class Objective(nn.Module):
     def draw(self, window: float = 1.0) -> None:
         """Take new points."""
         self.points = self._collocation.draw(self.recipe.inner, self.recipe.edge, window)
+        self._held = None
+        self._surface = self.points if self.recipe.joint else self._collocation.draw(2, _MORE * self.recipe.edge, window)
 
     def _data(self) -> torch.Tensor:
         seen, stage = self._observed, self.stage
@@ -173,7 +176,9 @@ class Objective(nn.Module):
 
     def terms(self, part: str = "all", rows: torch.Tensor | None = None) -> torch.Tensor:
         """Mean square of each kind of residual, weighted by attention; of some groups of points or of all."""
-        at, (inner, edge) = self.points, self.attention
+        at, (inner, edge) = self._surface if part == "potentials" else self.points, self.attention
+        if part == "potentials":
+            edge = torch.ones(6, at.n, dtype=torch.float64, device=self.weights.device)
         if rows is not None:
             ratio = self.recipe.inner // self.recipe.edge
             inside = (rows[:, None] * ratio + torch.arange(ratio, device=rows.device)).ravel()
@@ -279,7 +284,7 @@ def _adam(objective: Objective) -> tuple[float, ...]:
         objective, lambda module, rows: module.loss(rows=rows), [groups], epochs=recipe.epochs,
         batch_size=max(recipe.edge // recipe.batches, 1), optimizer=optimizer,
         schedule=lambda steps: torch.optim.lr_scheduler.LambdaLR(steps, lambda k: fall ** max(k - half, 0)),
-        validate=lambda module: module.residual(), after_epoch=after, device=recipe.device,
+        validate=lambda _: objective.residual(), after_epoch=after, device=recipe.device,
         random_state=recipe.random_state,
     )  # fmt: skip
     return history.losses

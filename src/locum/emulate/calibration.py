@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.random import MT19937
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -180,7 +179,8 @@ class _Posterior:
             return out
 
         sampler = emcee.EnsembleSampler(*self._walkers.shape, log_density, vectorize=True)
-        sampler.random_state = MT19937(int(self._rng.integers(2**31))).state
+        words = self._rng.integers(0, 2**32, 624, dtype=np.uint32)
+        sampler.random_state = ("MT19937", words, 624)  # a generator of its own, in the only form that emcee takes
         begin = sampler.run_mcmc(self._walkers, burn, skip_initial_state_check=True)
         sampler.reset()
         end = sampler.run_mcmc(begin, steps, skip_initial_state_check=True)

@@ -242,7 +242,9 @@ class PINNEmulator(Saves, BaseEstimator):
             Residuals that are never finite.
         """
         check_settings(self)
-        self._stage, self.history_, self.bounds_ = None, (), dict(self.cell.bounds)
+        self._stage: Any = None
+        self.history_: tuple[Any, ...] = ()
+        self.bounds_ = dict(self.cell.bounds)
         for level in self._planned():
             self.extend(level, data, monitor=monitor)
         return self
@@ -388,7 +390,8 @@ class PINNEmulator(Saves, BaseEstimator):
 
     def _chain(self) -> list[Any]:
         """Stages from the first to the last."""
-        found, stage = [], self._stage
+        found: list[Any] = []
+        stage = self._stage
         while stage is not None:
             found.append(stage)
             stage = stage.below
@@ -484,7 +487,8 @@ class PINNEmulator(Saves, BaseEstimator):
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Settings, what the start needs, and the weights; the equations, which are code, stay behind."""
         check_is_fitted(self, "history_")
-        levels, arrays = [], {}
+        levels: list[dict[str, Any]] = []
+        arrays: dict[str, NDArray[Any]] = {}
         for i, stage in enumerate(self._chain()):
             levels.append({"begin": stage.begin, "start": stage.kinetics.constants(), "frozen": stage.frozen is not None,
                            "width": stage.network.trunk.weight.shape[2],
