@@ -1,15 +1,16 @@
-"""Real tables that ship inside installed packages, with what is known about them, and wide ones from files; no downloads."""
+"""Real tables and analogies that ship inside installed packages, with what is known of them; wide ones from files."""
 
 from __future__ import annotations
 
 import difflib
 
 from locum.core.errors import InvalidData
+from locum.datasets._analogies import Analogy, load_analogies
 from locum.datasets._dataset import Dataset, Part, Parts
 from locum.datasets._tables import FOLDER, read_table
 from locum.datasets._wide import WIDE, Wide, load_wide
 
-__all__ = ["Dataset", "Part", "Parts", "load", "names", "Wide", "WIDE", "load_wide"]
+__all__ = ["Dataset", "Part", "Parts", "load", "names", "Wide", "WIDE", "load_wide", "Analogy", "load_analogies"]
 
 
 def names() -> tuple[str, ...]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
 from locum.inside._graph import AttributionGraph, attribution_graph
+from locum.inside._probe_report import ProbeReport
+from locum.inside._prompt_states import prompt_states
+from locum.inside.codebook import Codebook, Decoded, bundle_cosine, bundle_recovery
 from locum.inside.concepts import (
     ConceptDetection,
     SharedNeurons,
@@ -30,9 +33,11 @@ from locum.inside.encoders import (
 )
 from locum.inside.filters import RowFilter, every_position, first_position, norm_above, positions_before, token_ids
 from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
+from locum.inside.hyperdimensional_probe import HypervectorProbe
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
+from locum.inside.probe_rivals import concept_rivals, pair_table, permuted_pairs
 from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
@@ -87,6 +92,16 @@ __all__ = [
     "attribution_graph",
     "AttributionGraph",
     "Verification",
+    "Codebook",
+    "Decoded",
+    "HypervectorProbe",
+    "ProbeReport",
+    "prompt_states",
+    "concept_rivals",
+    "pair_table",
+    "permuted_pairs",
+    "bundle_cosine",
+    "bundle_recovery",
     "EncoderSpec",
     "ReLU",
     "Gated",
