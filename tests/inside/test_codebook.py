@@ -31,16 +31,16 @@ def test_binding_is_its_own_inverse_and_like_neither_part():
 @pytest.mark.parametrize("m", [1, 2, 3, 4, 5, 8])
 def test_a_bundle_is_as_like_its_parts_as_expected(m):
     codes, rng, found = book(dim=4096), np.random.default_rng(m), []
-    for _ in range(60):
+    for _ in range(30):
         pairs, bundle = pairs_bundle(codes, m, rng)
         found.append(codes.cosines(codes.unbind(bundle, [pairs[0][0]]))[0, codes.index(pairs[0][1])])
-    assert np.mean(found) == pytest.approx(bundle_cosine(m), abs=4 / np.sqrt(4096 * 60))
+    assert np.mean(found) == pytest.approx(bundle_cosine(m), abs=4 / np.sqrt(4096 * 30))
 
 
 @pytest.mark.parametrize("dim", [256, 1024])
 @pytest.mark.parametrize("m", [3, 9, 15])
 def test_recovery_is_as_expected(dim, m):
-    rng, right, n = np.random.default_rng([dim, m]), 0, 300
+    rng, right, n = np.random.default_rng([dim, m]), 0, 200
     codes = Codebook([f"c{i}" for i in range(100)], dim)
     for _ in range(n):
         pairs, bundle = pairs_bundle(codes, m, rng)
@@ -57,7 +57,6 @@ def test_the_algebra_is_that_of_torchhd():
     theirs = hd.bundle(hd.bind(tensors[0], tensors[1]), hd.bind(tensors[2], tensors[3]))
     ours = codes.bundle([codes.bind("c0", "c1"), codes.bind("c2", "c3")], ties="zero")
     assert (np.sign(theirs.numpy()) == ours).all()
-    assert (hd.hard_quantize(theirs).numpy()[ours != 0] == ours[ours != 0]).all()
     cosines = hd.cosine_similarity(torch.from_numpy(ours.astype(np.float32)).as_subclass(hd.MAPTensor), tensors).numpy()
     np.testing.assert_allclose(codes.cosines(ours)[0], cosines, atol=1e-6)
 
@@ -102,7 +101,8 @@ def test_p_values_of_unrelated_vectors_are_those_of_chance():
 
 def test_p_values_rise_with_the_codebook_and_are_far_below_chance_for_what_is_there():
     small, large = book(10), book(400)
-    p = [codes.decode(codes.bundle([codes.bind("c1", "c2"), codes.bind("c3", "c4")]), ["c1"], top=3)[0] for codes in (small, large)]
+    told = [("c1", "c2"), ("c3", "c4")]
+    p = [codes.decode(codes.compose([told]), ["c1"], top=3)[0] for codes in (small, large)]
     assert [one[0].concept for one in p] == ["c2", "c2"]
     assert p[1][0].p_value == pytest.approx(40 * p[0][0].p_value, rel=1e-6) or p[1][0].p_value < 1e-30
     assert p[0][0].p_value < 1e-12

@@ -27,22 +27,24 @@ from locum.inside import (  # noqa: E402
 from locum.nets import seeded  # noqa: E402
 
 N, WIDTH = 14, 32
+HELD = range(N - 3, N)  # never asked for in training
 PAIRS = [(f"key{i}", f"value{i}") for i in range(N)]
-SETTINGS = {"hidden": (96,), "epochs": 25, "learning_rate": 3e-3}
+SETTINGS = {"hidden": (64,), "epochs": 15, "learning_rate": 5e-3}
 
 
-def codebook(dim=512, seed=0):
+def codebook(dim=256, seed=0):
     return Codebook([one for pair in PAIRS for one in pair], dim, random_state=seed)
 
 
-def planted(n, seed=0, asked=range(N), layers=None):
+def planted(n, seed=0, asked=range(N), layers=None, examples=range(N), without=None):
     """States that hold both pairs of a document, in every layer; the direction of a pair is the same in either place."""
     rng = np.random.default_rng([seed, 5])
     directions = np.random.default_rng(9).normal(size=(N, WIDTH))
     documents, states = [], []
-    for _ in range(n):
-        b = int(rng.choice(list(asked)))
-        a = int(rng.choice([i for i in range(N) if i != b]))
+    while len(states) < n:
+        b, a = int(rng.choice(list(asked))), int(rng.choice(list(examples)))
+        if a == b or (without is not None and frozenset((a, b)) in without):
+            continue
         documents.append((PAIRS[a], PAIRS[b]))
         states.append(directions[a] + directions[b] + 0.05 * rng.normal(size=WIDTH))
     X = np.stack(states)
@@ -51,18 +53,19 @@ def planted(n, seed=0, asked=range(N), layers=None):
 
 @pytest.fixture(scope="module")
 def fitted():
-    X, documents = planted(500, asked=range(N - 3))
+    tested = {frozenset((a, b)) for a in range(5) for b in HELD}
+    X, documents = planted(500, asked=range(N - 3), without=tested)
     return HypervectorProbe(codebook(), pool="last", **SETTINGS).fit(X, documents)
 
 
 # ---------------------------------------------------------------------- what is read
 def test_planted_pairs_are_read_also_where_they_were_never_asked_for(fitted):
-    X, documents = planted(120, 1, asked=range(N - 3, N))
+    X, documents = planted(120, 1, asked=HELD, examples=range(5))
     told = fitted.report(X, documents).methods["probe"]
     assert told["answer @1"].value > 0.95
     assert told["context @1"].value > 0.95
     assert told["answer @1"].groups == 3
-    assert 0.4 < told["cosine"].value < 0.55  # half of the signs are ties, drawn for each bundle
+    assert 0.4 < told["cosine"].value < 0.55  # half of the signs are ties, drawn for each bundle, and these bundles are new
     assert 0.7 < told["bit accuracy"].value < 0.78
 
 
@@ -71,15 +74,16 @@ def test_the_codebook_reads_answers_from_the_vector(fitted):
     for vector, (_, (key, value)) in zip(fitted.encode(X), documents, strict=True):
         best = fitted.codebook.decode(vector, [key], top=2)[0]
         assert best[0].concept == value
-        assert best[0].p_value < 1e-4 < best[1].p_value
+        assert best[0].p_value < 1e-3 < best[1].p_value
 
 
-def test_states_that_hold_nothing_give_nothing(fitted):
+def test_a_bundle_of_few_pairs_is_a_table_so_the_constant_must_be_beaten():
     X, documents = planted(200, 3)
     noise = np.random.default_rng(0).normal(size=X.shape)
     blind = HypervectorProbe(codebook(), pool="last", **SETTINGS).fit(noise, documents)
-    told = blind.report(np.random.default_rng(1).normal(size=X.shape), documents).methods["probe"]
-    assert told["answer @1"].value < 0.25
+    told = blind.report(np.random.default_rng(1).normal(size=X.shape), documents).methods
+    assert told["constant"]["answer @1"].value > 0.3  # the key is given, and 14 pairs fit into one vector
+    assert told["probe"]["answer @1"].value < told["constant"]["answer @1"].value + 0.15
 
 
 def test_a_pair_that_never_occurred_cannot_be_read():
@@ -95,7 +99,8 @@ def test_permuted_pairs_are_learned_by_heart_and_so_a_control():
     X, documents = planted(400)
     wrong = permuted_pairs(documents, random_state=1)
     assert all(a != b for told, said in zip(documents, wrong, strict=True) for a, b in zip(told, said, strict=True))
-    assert len({(told, said) for one, other in zip(documents, wrong, strict=True) for told, said in zip(one, other, strict=True)}) == N
+    moved = {pair for one, other in zip(documents, wrong, strict=True) for pair in zip(one, other, strict=True)}
+    assert len(moved) == N
     probe = HypervectorProbe(codebook(), pool="last", **SETTINGS)
     real, control = probe.fit(X[:300], documents[:300]), clone(probe).fit(X[:300], wrong[:300])
     told = real.report(X[300:], documents[300:], controls={"permuted": (control, X[300:], wrong[300:])}).methods
@@ -117,12 +122,11 @@ def test_relations_keep_their_values_and_count_alike(fitted):
 # ---------------------------------------------------------------------- nulls, rivals, the query
 def test_the_constant_has_half_the_cosine_where_ties_are_negative():
     X, documents = planted(300)
-    for ties, cosine, bits in (("negative", 0.5, 0.75), ("random", 0.0, 0.5)):
+    for ties, cosine, bits in (("negative", 0.5, 0.75), ("random", 0.2, 0.6)):  # 0.2: 14 pairs, of which each document has two
         probe = HypervectorProbe(codebook(1024), pool="last", ties=ties, hidden=(16,), epochs=1).fit(X, documents)
         told = probe.report(X, documents).methods["constant"]
-        assert told["cosine"].value == pytest.approx(cosine, abs=0.1)
+        assert told["cosine"].value == pytest.approx(cosine, abs=0.06)
         assert told["bit accuracy"].value == pytest.approx(bits, abs=0.05)
-        assert told["answer @1"].value < 0.15
 
 
 def test_the_best_query_is_an_upper_bound_and_needs_no_probe_to_rise(fitted):
@@ -159,7 +163,7 @@ def test_scores_rank_without_the_words_of_the_prompt(fitted):
 def test_single_words_and_bundles_of_words_may_be_targets_too():
     rng = np.random.default_rng(0)
     names = [f"w{i}" for i in range(9)]
-    codes, directions = Codebook(names, 512), rng.normal(size=(9, WIDTH))
+    codes, directions = Codebook(names, 256), rng.normal(size=(9, WIDTH))
     chosen = [rng.choice(9, 3, replace=False) for _ in range(300)]
     X = np.stack([directions[one].sum(axis=0) for one in chosen])
     words = [[names[i] for i in one] for one in chosen]
@@ -178,9 +182,9 @@ def test_pools_are_what_they_say():
         layered = HypervectorProbe(codebook(), pool=pool, **few).fit(X, documents)
         assert (layered.encode(X) == HypervectorProbe(codebook(), **few).fit(flat, documents).encode(flat)).all()
     all_of_them = HypervectorProbe(codebook(), pool="kmeans_sum", n_clusters=6, **few).fit(X, documents)
-    np.testing.assert_allclose(
-        all_of_them.transform(X), HypervectorProbe(codebook(), **few).fit(X.sum(axis=1), documents).transform(X.sum(axis=1)), atol=1e-3
-    )
+    total = X.sum(axis=1)
+    by_hand = HypervectorProbe(codebook(), **few).fit(total, documents)
+    np.testing.assert_allclose(all_of_them.transform(X), by_hand.transform(total), atol=1e-3)
 
 
 def test_centres_are_those_of_lloyd():
@@ -209,9 +213,11 @@ def test_the_pool_of_a_prompt_does_not_rest_on_its_neighbours():
 def test_the_same_seed_gives_the_same_probe_and_leaves_the_generators_alone():
     X, documents = planted(60)
     state = torch.random.get_rng_state()
-    said = [HypervectorProbe(codebook(), hidden=(8, 8), dropout=0.2, epochs=2, random_state=s).fit(X, documents) for s in (0, 0, 1)]
+    few = {"hidden": (8, 8), "dropout": 0.2, "epochs": 2}
+    one, same, other = (
+        HypervectorProbe(codebook(), random_state=s, **few).fit(X, documents).transform(X) for s in (0, 0, 1)
+    )
     assert (torch.random.get_rng_state() == state).all()
-    one, same, other = (probe.transform(X) for probe in said)
     assert (one == same).all()
     assert (one != other).any()
 
@@ -324,7 +330,7 @@ def test_data_that_cannot_be_used_are_refused(fitted):
         fitted.report(X, documents, relations=["a"] * 3)
     with pytest.raises(InvalidData, match="two answers or more"):
         fitted.report(X[:3], [documents[0]] * 3)
-    with pytest.raises(InvalidData, match="documents of pairs, got the term 'key1'"):
+    with pytest.raises(InvalidData, match=r"documents of pairs, got the term 'key1'"):
         permuted_pairs([["key1"]])
     with pytest.raises(InvalidData, match="there is no method 'lens'"):
         fitted.report(X, documents).by_relation("lens")
@@ -358,7 +364,7 @@ def test_prompts_that_cannot_be_read_are_refused(tap):
     with pytest.raises(InvalidData, match="tokens= to be one of last, mean"):
         prompt_states(tap, [np.arange(3)], tokens="first")
     wide = Tap(tap.model, {"a": "model.layers.0", "b": "model.layers.0.mlp.up_proj"})
-    with pytest.raises(InvalidData, match="sites of one width, got a 12, b 20"):
+    with pytest.raises(InvalidData, match=r"sites of one width, got a 12, b 20"):
         prompt_states(wide, [np.arange(3)])
 
 
@@ -370,7 +376,7 @@ def test_analogies_are_read_from_a_file(tmp_path):
     assert (first.relation, first.example, first.asked) == ("currency", ("Denmark", "krone"), ("Mexico", "peso"))
     assert second.relation == "family"
     file.write_text("boy girl he she\n", encoding="utf-8")
-    with pytest.raises(InvalidData, match="line 1 of .* got 'boy girl he she'"):
+    with pytest.raises(InvalidData, match=r"line 1 of .* got 'boy girl he she'"):
         load_analogies(file)
     with pytest.raises(InvalidData, match="there is no file of analogies at"):
         load_analogies(tmp_path / "none.txt")

@@ -43,8 +43,8 @@ def corpus(times: int = TIMES, formats: int = 2) -> Corpus:
         for step in rng.choice(np.arange(1, len(order)), times, replace=False):
             documents += [(order[i], order[(i + step) % len(order)]) for i in range(len(order))]
             relations += [relation] * len(order)
-    kept = [i for i, (a, b) in enumerate(documents) if len({*a, *b}) == 4]  # brother : sister = son : daughter, but no word twice
-    documents, relations = [documents[i] for i in kept], [relations[i] for i in kept]
+    apart = [i for i, (a, b) in enumerate(documents) if len({*a, *b}) == 4]  # no word twice
+    documents, relations = [documents[i] for i in apart], [relations[i] for i in apart]
     concepts = tuple(sorted({word for told in documents for pair in told for word in pair}))
     prompts = [form.format(*a, b[0]) for form in FORMATS[:formats] for a, b in documents]
     return Corpus(documents * formats, np.array(relations * formats), prompts, concepts)

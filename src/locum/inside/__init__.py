@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
 from locum.inside._graph import AttributionGraph, attribution_graph
+from locum.inside._pooling import pool_states
 from locum.inside._probe_report import ProbeReport
 from locum.inside._prompt_states import prompt_states
 from locum.inside.codebook import Codebook, Decoded, bundle_cosine, bundle_recovery
@@ -97,6 +98,7 @@ __all__ = [
     "HypervectorProbe",
     "ProbeReport",
     "prompt_states",
+    "pool_states",
     "concept_rivals",
     "pair_table",
     "permuted_pairs",

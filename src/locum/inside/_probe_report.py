@@ -204,8 +204,6 @@ class _Measured:
         self.groups = np.array([pairs[pair] for pair in asked])
         self.weights, self.level = np.ones(len(asked)), level
         if relations is not None:
-            if len(relations) != len(asked):
-                raise InvalidData(f"expected a relation for each of {len(asked)} documents, got {len(relations)}")
             _, code, counts = np.unique(np.asarray(relations), return_inverse=True, return_counts=True)
             self.weights = 1.0 / counts[code]
         self.region = "" if relations is None else f"{len(set(relations))} relations"

@@ -190,7 +190,8 @@ class Codebook:
         ----------
         documents : sequence
             Each a sequence of terms to bundle: a concept, or a tuple of concepts to bind.
-        ties : as for :meth:`bundle`
+        ties : {"random", "zero", "negative"}, default="random"
+            As for :meth:`bundle`.
 
         Examples
         --------

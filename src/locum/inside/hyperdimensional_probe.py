@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import FormatError, InvalidData, OutsideRegion, need, require_one_of, require_positive, require_whole
-from locum.inside._pooling import POOLS, pooled
+from locum.inside._pooling import POOLS, pool_states
 from locum.inside._probe_report import ProbeReport, rank_table, report_on
 from locum.inside.codebook import TIES, Codebook, Document, concepts_of
 from locum.inside.rows import finite_rows
@@ -245,7 +245,7 @@ class HypervectorProbe(BaseEstimator):
         return self.codebook.compose(documents, ties=self.ties)
 
     def _pooled(self, X: ArrayLike) -> NDArray[np.float32]:
-        found = pooled(X, self.pool, self.n_clusters, self.random_state)
+        found = pool_states(X, self.pool, n_clusters=self.n_clusters, random_state=self.random_state)
         return finite_rows(found, getattr(self, "n_features_in_", None) if hasattr(self, "_net") else None)
 
     # ------------------------------------------------------------------ use
@@ -347,6 +347,8 @@ class HypervectorProbe(BaseEstimator):
         constant = np.tile(self.constant_, (len(kept), 1))
         tables["constant"] = rank_table(self.codebook, constant, asked, self.ties, oracle=False)
         scores = {name: np.asarray(table)[kept] for name, table in (rivals or {}).items()}
+        if relations is not None and len(relations) != len(documents):
+            raise InvalidData(f"expected a relation for each of {len(documents)} documents, got {len(relations)}")
         groups = None if relations is None else [relations[i] for i in kept]
         return report_on(self.codebook, tables, scores, asked, groups, len(documents) - len(kept), level)
 
