@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 
 import numpy as np
@@ -14,7 +13,6 @@ from sklearn.exceptions import NotFittedError
 torch = pytest.importorskip("torch")
 
 from locum.core.errors import FormatError, InvalidData, OutsideRegion  # noqa: E402
-from locum.datasets import load_analogies  # noqa: E402
 from locum.inside import (  # noqa: E402
     Codebook,
     HypervectorProbe,
@@ -366,26 +364,3 @@ def test_prompts_that_cannot_be_read_are_refused(tap):
     wide = Tap(tap.model, {"a": "model.layers.0", "b": "model.layers.0.mlp.up_proj"})
     with pytest.raises(InvalidData, match=r"sites of one width, got a 12, b 20"):
         prompt_states(wide, [np.arange(3)])
-
-
-# ---------------------------------------------------------------------- analogies
-def test_analogies_are_read_from_a_file(tmp_path):
-    file = tmp_path / "questions.txt"
-    file.write_text(": currency\nDenmark krone Mexico peso\n\n: family\nboy girl he she\n", encoding="utf-8")
-    first, second = load_analogies(file)
-    assert (first.relation, first.example, first.asked) == ("currency", ("Denmark", "krone"), ("Mexico", "peso"))
-    assert second.relation == "family"
-    file.write_text("boy girl he she\n", encoding="utf-8")
-    with pytest.raises(InvalidData, match=r"line 1 of .* got 'boy girl he she'"):
-        load_analogies(file)
-    with pytest.raises(InvalidData, match="there is no file of analogies at"):
-        load_analogies(tmp_path / "none.txt")
-    file.write_text(": family\n", encoding="utf-8")
-    with pytest.raises(InvalidData, match="holds no analogies"):
-        load_analogies(file)
-
-
-def test_analogies_of_the_package_are_all_there():
-    if importlib.util.find_spec("gensim") is None:
-        pytest.skip("the package gensim, which holds the file, is not installed")
-    assert len(load_analogies()) == 19544

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from locum.datasets import load_analogies
-from locum.inside import Codebook, Tap, prompt_states
+from locum.inside import Codebook, Tap, pool_states, prompt_states
 from locum.nets import minilm, smollm2
 
 KEPT = Path.home() / ".cache" / "locum" / "hyperdimensional-probe"
 FORMATS = ("{} : {} = {} :", "{} is to {} as {} is to")
 TIMES = 6  # that a pair is asked for, and is the example, in each format
-VERSION = 1
+VERSION = 2  # of what is kept
+POOLS = ("kmeans_sum", "mean", "last")
 
 Pair = tuple[str, str]
 
@@ -53,22 +54,15 @@ def corpus(times: int = TIMES, formats: int = 2) -> Corpus:
 # ---------------------------------------------------------------------- states
 @dataclass(frozen=True)
 class States:
-    """What was read from SmolLM2 on the prompts, and what a lens needs."""
+    """What was read from SmolLM2 on the prompts."""
 
-    layers: np.ndarray  # (n, layers, width), of the upper half of the network; the last one after the final norm
+    kmeans_sum: np.ndarray  # (n, width), pooled states of the upper half; the last layer is taken after the final norm
+    mean: np.ndarray
+    last: np.ndarray
     words: np.ndarray  # (n, width), the sum of the prompt's token embeddings
-    spoken: np.ndarray  # (n,), the most likely next token
-    first: np.ndarray  # (concepts,), first token of each
-    single: np.ndarray  # (concepts,), whether it is the only one
-    norm: np.ndarray  # (width,)
-    rows: np.ndarray  # (concepts, width), rows of the output matrix
-
-    def lens(self, layer: int) -> np.ndarray:
-        """Logits of the first tokens of all concepts, read from a layer, shape (n, concepts)."""
-        h = self.layers[:, layer].astype(np.float32)
-        if layer < self.layers.shape[1] - 1:
-            h = h / np.sqrt((h**2).mean(axis=1, keepdims=True) + 1e-5) * self.norm
-        return h @ self.rows.T
+    lens: np.ndarray  # (n, layers), rank of the answer's first token among those of concepts that are not in the prompt
+    right: np.ndarray  # (n,), whether the most likely next token is the answer's first
+    single: np.ndarray  # (n,), whether that is all of the answer
 
 
 def upper_half(model) -> dict[str, str]:
@@ -92,6 +86,23 @@ def states(data: Corpus) -> States:
     return States(**kept(f"smollm2-{len(data.prompts)}", lambda: _states(data)))
 
 
+def lens_ranks(data: Corpus, layers: np.ndarray, first: np.ndarray, model) -> np.ndarray:
+    """What the output matrix says of each layer, read through the final norm; ties count before the answer."""
+    index, norm = {one: i for i, one in enumerate(data.concepts)}, model.model.norm.weight.detach().numpy()
+    rows, ranks = model.get_output_embeddings().weight.detach().numpy()[first], np.empty(layers.shape[:2], dtype=np.int16)
+    answers = np.array([index[one[1][1]] for one in data.documents])
+    for layer in range(layers.shape[1]):
+        h = layers[:, layer]
+        if layer < layers.shape[1] - 1:
+            h = h / np.sqrt((h**2).mean(axis=1, keepdims=True) + model.config.rms_norm_eps) * norm
+        scores = h @ rows.T
+        own = scores[np.arange(len(h)), answers]
+        for row, (a, b) in zip(scores, data.documents, strict=True):
+            row[[index[one] for one in (*a, b[0])]] = -np.inf
+        ranks[:, layer] = (scores >= own[:, None]).sum(axis=1)
+    return ranks
+
+
 def _states(data: Corpus) -> dict[str, np.ndarray]:
     model, tokenizer = smollm2()
     table = model.get_input_embeddings().weight.detach().numpy()
@@ -99,28 +110,27 @@ def _states(data: Corpus) -> dict[str, np.ndarray]:
     tokens = [tokenizer(f" {one}")["input_ids"] for one in data.concepts]
     head = model.get_output_embeddings().weight.detach().numpy()
     spoken = np.concatenate([(part @ head.T).argmax(axis=1) for part in np.array_split(layers[:, -1], 64)])
-    first = np.array([ids[0] for ids in tokens])
-    return {
-        "layers": layers.astype(np.float16),
-        "words": np.stack([table[tokenizer(one)["input_ids"]].sum(axis=0) for one in data.prompts]),
-        "spoken": spoken,
-        "first": first,
-        "single": np.array([len(ids) == 1 for ids in tokens]),
-        "norm": model.model.norm.weight.detach().numpy(),
-        "rows": head[first],
+    first, index = np.array([ids[0] for ids in tokens]), {one: i for i, one in enumerate(data.concepts)}
+    answers = np.array([index[one[1][1]] for one in data.documents])
+    return {name: pool_states(layers, name).astype(np.float16) for name in POOLS} | {
+        "words": np.stack([table[tokenizer(one)["input_ids"]].sum(axis=0) for one in data.prompts]).astype(np.float16),
+        "lens": lens_ranks(data, layers, first, model),
+        "right": spoken == first[answers],
+        "single": np.array([len(ids) == 1 for ids in tokens])[answers],
     }
 
 
 def sentence_states(data: Corpus) -> np.ndarray:
-    """Means over tokens of the upper layers of MiniLM, shape (n, layers, width)."""
+    """Means over tokens and the upper layers of MiniLM, shape (n, width)."""
 
     def make() -> dict[str, np.ndarray]:
         model, tokenizer = minilm()
         n = model.config.num_hidden_layers
         tap = Tap(model, {str(i + 1): f"encoder.layer.{i}" for i in range(n // 2 - 1, n)})
-        return {"layers": prompt_states(tap, data.prompts, tokenizer=tokenizer, tokens="mean").astype(np.float16)}
+        layers = prompt_states(tap, data.prompts, tokenizer=tokenizer, tokens="mean")
+        return {"mean": pool_states(layers, "mean").astype(np.float16)}
 
-    return kept(f"minilm-{len(data.prompts)}", make)["layers"]
+    return kept(f"minilm-{len(data.prompts)}", make)["mean"]
 
 
 # ---------------------------------------------------------------------- splits

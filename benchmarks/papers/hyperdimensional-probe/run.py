@@ -25,6 +25,7 @@ from claims import Claim, main, over, over_seeds, tidy
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from prompts import (
     KEPT,
+    POOLS,
     VERSION,
     Corpus,
     Split,
@@ -38,7 +39,7 @@ from prompts import (
 )
 
 from locum.core.errors import OutsideRegion
-from locum.inside import HypervectorProbe, Tap, bundle_recovery, concept_rivals, pair_table, permuted_pairs, pool_states
+from locum.inside import HypervectorProbe, Tap, bundle_recovery, concept_rivals, pair_table, permuted_pairs
 from locum.nets import smollm2
 
 DIM = 1024
@@ -77,17 +78,15 @@ def fitted(data: Corpus, X: np.ndarray, split: Split, seed: int, epochs: int, de
     return probe.fit(X[split.train], [told[i] for i in split.train], val=(X[split.val], [told[i] for i in split.val]))
 
 
-def lens_layer(data: Corpus, S: States, split: Split, index: dict[str, int]) -> int:
-    """The layer whose lens finds answers of the training prompts best."""
-    answers = np.array([index[data.documents[i][1][1]] for i in split.train])
-    shares = [(S.lens(layer)[split.train].argmax(axis=1) == answers).mean() for layer in range(S.layers.shape[1])]
-    return int(np.argmax(shares))
+def by_name(hits: np.ndarray, relations: np.ndarray) -> dict[str, float]:
+    """Share of hits by relation."""
+    return {one: float(hits[relations == one].mean()) for one in np.unique(relations)}
 
 
-def decoded(data: Corpus, S: States, e: np.ndarray, name: str, seed: int, epochs: int, device: str) -> dict:
+def decoded(data: Corpus, S: States, name: str, seed: int, epochs: int, device: str) -> dict:
     """All methods on one split with one seed."""
-    split, index = SPLITS[name](data, seed), {one: i for i, one in enumerate(data.concepts)}
-    train, test, asked = split.train, split.test, picked(data, split.test)
+    split, e = SPLITS[name](data, seed), S.kmeans_sum
+    train, test, asked, relations = split.train, split.test, picked(data, split.test), data.relations[split.test]
     probe = fitted(data, e, split, seed, epochs, device)
     words = fitted(data, S.words, split, seed, epochs, device)
     wrong = permuted_pairs(data.documents, relations=list(data.relations), random_state=seed)
@@ -95,23 +94,21 @@ def decoded(data: Corpus, S: States, e: np.ndarray, name: str, seed: int, epochs
     controls = {"words alone": (words, S.words[test], asked), "permuted pairs": (permuted, e[test], [wrong[i] for i in test])}
     codes = probe.codebook
     rivals = concept_rivals(codes, e[train], picked(data, train), e[test], random_state=seed)
-    layer = lens_layer(data, S, split, index)
-    rivals |= {"lens": S.lens(layer)[test], "next token among concepts": S.lens(S.layers.shape[1] - 1)[test]}
     rivals["table of pairs"] = pair_table(codes, picked(data, train), asked)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutsideRegion)  # told as a number
-        report = probe.report(e[test], asked, controls=controls, rivals=rivals, relations=list(data.relations[test]))
+        report = probe.report(e[test], asked, controls=controls, rivals=rivals, relations=list(relations))
     told = {name: {key: one.value for key, one in found.items()} for name, found in report.methods.items()}
-    first = S.first[[index[one[1][1]] for one in asked]]
-    said, single = S.spoken[test] == first, S.single[[index[one[1][1]] for one in asked]]
-    found = data.relations[test]
-    shares = {one: float(said[found == one].mean()) for one in np.unique(found)}
-    told["next token"] = {"answer @1": float(np.mean(list(shares.values())))}
-    hit = report.ranks["probe"] == 1
-    if single.any() and len(hit) == len(single):
-        told["next token"]["single-token answers @1"] = float(said[single].mean())
-        told["probe"]["single-token answers @1"] = float(hit[single].mean())
-    by = {one: report.by_relation(one) for one in ("probe", "words alone", "lens", "table of pairs")} | {"next token": shares}
+    layer = int((S.lens[train] == 1).mean(axis=0).argmax())  # the layer that finds answers of the training prompts best
+    by = {one: report.by_relation(one) for one in ("probe", "words alone", "table of pairs")}
+    spoken = {"next token": S.right, "lens": S.lens[:, layer] == 1, "next token among concepts": S.lens[:, -1] == 1}
+    for one, hits in spoken.items():
+        by[one] = by_name(hits[test], relations)
+        told[one] = {"answer @1": float(np.mean(list(by[one].values())))}
+    single = S.single[test]
+    told["next token"]["single-token answers @1"] = float(S.right[test][single].mean())
+    if not report.excluded:
+        told["probe"]["single-token answers @1"] = float((report.ranks["probe"] == 1)[single].mean())
     return {"methods": told, "relations": by, "lens layer": layer + 15, "n": len(asked), "excluded": report.excluded}
 
 
@@ -207,7 +204,7 @@ def reading(cells: list[dict], random: list[dict]) -> Iterator[Claim]:
 
 
 def variants(cells: Cells, data: Corpus, S: States, seeds: range, epochs: int, device: str, crossed: int) -> Iterator[Claim]:
-    pools = {name: pool_states(S.layers, name) for name in ("kmeans_sum", "mean", "last")}
+    pools = {name: getattr(S, name) for name in POOLS}
     told = {name: [cells(f"pool {name} {one}", lambda X=X, one=one: one_probe(
         data, X, answers_held_out(data, one), one, epochs, device)) for one in seeds] for name, X in pools.items()}  # fmt: skip
     values = {name: np.array([one["probe"]["answer @1"] for one in found]) for name, found in told.items()}
@@ -227,7 +224,7 @@ def variants(cells: Cells, data: Corpus, S: States, seeds: range, epochs: int, d
     yield over("pairs that occurred nowhere cannot be read", "answer @1, pairs held out",
                [one["probe"]["answer @1"] for one in new], direction="less", threshold=0.1, decided_by="effect", needed=False,
                details={"seeds": new})  # fmt: skip
-    M = pool_states(sentence_states(data), "mean")
+    M = sentence_states(data)
     other = [cells(f"minilm {seed}", lambda seed=seed: one_probe(
         data, M, answers_held_out(data, seed), seed, epochs, device)) for seed in seeds]  # fmt: skip
     yield over("words of the prompt are read from a sentence encoder", "context @1 of MiniLM, answers held out",
@@ -268,11 +265,10 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
     seeds, few = range(seed, seed + (2 if quick else 5)), range(seed, seed + (1 if quick else 3))
     data, cells, epochs = corpus(*((2, 1) if quick else ())), Cells(quick, device), 8 if quick else 20
     S = states(data)
-    e = pool_states(S.layers)
-    held, random = ([cells(f"{name} {one}", lambda name=name, one=one: decoded(data, S, e, name, one, epochs, device))
+    held, random = ([cells(f"{name} {one}", lambda name=name, one=one: decoded(data, S, name, one, epochs, device))
                      for one in seeds] for name in ("answers held out", "random"))  # fmt: skip
     yield from reading(held, random)
-    rises = [cells(f"moved {one}", lambda one=one: moved(data, e, one, epochs, 10 if quick else 60)) for one in few]
+    rises = [cells(f"moved {one}", lambda one=one: moved(data, S.kmeans_sum, one, epochs, 10 if quick else 60)) for one in few]
     for site in SITES:
         for other in ("random", "other"):
             gap = [one[site]["own"] - one[site][other] for one in rises]

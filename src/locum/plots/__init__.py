@@ -13,6 +13,7 @@ from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
 from locum.plots._gantt import plot_gantt
 from locum.plots._hd_blackbox import plot_faithfulness
+from locum.plots._hypervectors import plot_probe
 from locum.plots._pareto import plot_pareto
 from locum.plots._pruning import plot_pruned_layers, plot_pruning
 from locum.plots._pte import plot_pte_curve, plot_survival, plot_transformation
@@ -39,6 +40,7 @@ __all__ = [
     "plot_counterfactuals",
     "plot_error_curves",
     "plot_detection",
+    "plot_probe",
     "plot_series",
     "plot_landmarks",
     "plot_regret",
