@@ -145,9 +145,7 @@ class Split:
 
 def random_split(data: Corpus, seed: int) -> Split:
     """Documents at random; both formats of one, and the one with the pairs in the other order, lie in one part."""
-    keys = [frozenset(one) for one in data.documents]
-    names = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    share = np.random.default_rng([seed, 11]).random(len(names))[[names[key] for key in keys]]
+    share = _share(data, np.random.default_rng([seed, 11]))
     return Split(np.flatnonzero(share >= 0.3), np.flatnonzero(share < 0.1), np.flatnonzero((share >= 0.1) & (share < 0.3)))
 
 
@@ -161,7 +159,7 @@ def answers_held_out(data: Corpus, seed: int) -> Split:
     test = np.array([one[1] in held for one in data.documents])
     tested = {frozenset(data.documents[i]) for i in np.flatnonzero(test)}
     free = ~test & np.array([frozenset(one) not in tested for one in data.documents])  # the same two pairs the other way round
-    return _with_val(free, test, rng)
+    return _with_val(data, free, test, rng)
 
 
 def pairs_held_out(data: Corpus, seed: int) -> Split:
@@ -180,10 +178,17 @@ def pairs_held_out(data: Corpus, seed: int) -> Split:
                 counts[word] -= 1
     test = np.array([one[1] in held and one[0] not in held for one in data.documents])
     free = np.array([not held.intersection(one) for one in data.documents])
-    return _with_val(free, test, rng)
+    return _with_val(data, free, test, rng)
 
 
-def _with_val(free: np.ndarray, test: np.ndarray, rng: np.random.Generator) -> Split:
-    order = rng.permutation(np.flatnonzero(free))
-    cut = len(order) // 10
-    return Split(np.sort(order[cut:]), np.sort(order[:cut]), np.flatnonzero(test))
+def _with_val(data: Corpus, free: np.ndarray, test: np.ndarray, rng: np.random.Generator) -> Split:
+    """A tenth of what is free to choose the epoch on, all prompts of the same two pairs together."""
+    share = _share(data, rng)
+    return Split(np.flatnonzero(free & (share >= 0.1)), np.flatnonzero(free & (share < 0.1)), np.flatnonzero(test))
+
+
+def _share(data: Corpus, rng: np.random.Generator) -> np.ndarray:
+    """A random number for each prompt, the same one for all that hold the same two pairs."""
+    keys = [frozenset(one) for one in data.documents]
+    names = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    return rng.random(len(names))[[names[key] for key in keys]]

@@ -89,9 +89,11 @@ def decoded(data: Corpus, S: States, name: str, seed: int, epochs: int, device: 
     train, test, asked, relations = split.train, split.test, picked(data, split.test), data.relations[split.test]
     probe = fitted(data, e, split, seed, epochs, device)
     words = fitted(data, S.words, split, seed, epochs, device)
-    wrong = permuted_pairs(data.documents, relations=list(data.relations), random_state=seed)
-    permuted = fitted(data, e, split, seed, epochs, device, documents=wrong)
-    controls = {"words alone": (words, S.words[test], asked), "permuted pairs": (permuted, e[test], [wrong[i] for i in test])}
+    controls = {"words alone": (words, S.words[test], asked)}
+    if name == "answers held out":
+        wrong = permuted_pairs(data.documents, relations=list(data.relations), random_state=seed)
+        permuted = fitted(data, e, split, seed, epochs, device, documents=wrong)
+        controls["permuted pairs"] = (permuted, e[test], [wrong[i] for i in test])
     codes = probe.codebook
     rivals = concept_rivals(codes, e[train], picked(data, train), e[test], random_state=seed)
     rivals["table of pairs"] = pair_table(codes, picked(data, train), asked)
@@ -205,6 +207,7 @@ def reading(cells: list[dict], random: list[dict]) -> Iterator[Claim]:
 
 def variants(cells: Cells, data: Corpus, S: States, seeds: range, epochs: int, device: str, crossed: int) -> Iterator[Claim]:
     pools = {name: getattr(S, name) for name in POOLS}
+    e = pools["kmeans_sum"]
     told = {name: [cells(f"pool {name} {one}", lambda X=X, one=one: one_probe(
         data, X, answers_held_out(data, one), one, epochs, device)) for one in seeds] for name, X in pools.items()}  # fmt: skip
     values = {name: np.array([one["probe"]["answer @1"] for one in found]) for name, found in told.items()}
@@ -212,7 +215,6 @@ def variants(cells: Cells, data: Corpus, S: States, seeds: range, epochs: int, d
         yield over(f"pooling by clusters beside {name}", f"answer @1 less that with {name}, answers held out",
                    values["kmeans_sum"] - values[name], needed=False,
                    details={one: found.tolist() for one, found in values.items()})  # fmt: skip
-    e = pools["kmeans_sum"]
     found = [cells(f"published {one}", lambda one=one: one_probe(
         data, e, random_split(data, one), one, epochs, device, faithful=True, ties="negative")) for one in seeds]  # fmt: skip
     for key in ("cosine", "bit accuracy"):
@@ -263,10 +265,10 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     seeds, few = range(seed, seed + (2 if quick else 5)), range(seed, seed + (1 if quick else 3))
-    data, cells, epochs = corpus(*((2, 1) if quick else ())), Cells(quick, device), 8 if quick else 20
+    data, cells, epochs = corpus(*((3, 1) if quick else ())), Cells(quick, device), 15
     S = states(data)
     held, random = ([cells(f"{name} {one}", lambda name=name, one=one: decoded(data, S, name, one, epochs, device))
-                     for one in seeds] for name in ("answers held out", "random"))  # fmt: skip
+                     for one in those] for name, those in (("answers held out", seeds), ("random", few)))  # fmt: skip
     yield from reading(held, random)
     rises = [cells(f"moved {one}", lambda one=one: moved(data, S.kmeans_sum, one, epochs, 10 if quick else 60)) for one in few]
     for site in SITES:
