@@ -143,6 +143,7 @@ def test_a_larger_codebook_keeps_the_codes_it_had():
     assert (Codebook(["Oslo"], 64, random_state=1)["Oslo"] != small["Oslo"]).any()
     assert "Rome" in small
     assert "Lima" not in small
+    assert repr(large) == "Codebook(3 concepts, dim=64, random_state=101)"
 
 
 # ---------------------------------------------------------------------- bad input
@@ -154,6 +155,7 @@ def test_a_larger_codebook_keeps_the_codes_it_had():
         (lambda c: c.bundle([]), "at least one vector to bundle, got none"),
         (lambda c: c.bind(), "at least one concept or vector to bind"),
         (lambda c: c.bind(np.ones(5)), r"vectors of 64 numbers.*got shape \(5,\)"),
+        (lambda c: c.bundle([np.ones(64), np.ones(5)]), r"vectors of 64 numbers.*got shape \(5,\)"),
         (lambda c: c.cosines(np.full(64, np.nan)), "finite vectors"),
         (lambda c: c.bundle([c["peso"]], ties="half"), "ties= to be one of random, zero, negative"),
         (lambda c: c.compose(["peso"]), "documents, each a sequence"),

@@ -264,6 +264,14 @@ def test_the_direction_raises_the_cosine_with_what_is_wanted(fitted):
         assert (slope > (near(X + small * other) - near(X - small * other)) / (2 * small)).all()
 
 
+def test_a_probe_may_be_fitted_again_on_states_of_another_width():
+    X, documents = planted(40)
+    probe = HypervectorProbe(codebook(), hidden=(8,), epochs=1).fit(X, documents)
+    assert probe.fit(X[:, :7], documents).transform(X[:, :7]).shape == (40, 256)
+    with pytest.raises(InvalidData, match="7"):
+        probe.transform(X)
+
+
 # ---------------------------------------------------------------------- files and bad input
 def test_a_saved_probe_says_the_same(fitted, tmp_path):
     X, documents = planted(10, 1)
@@ -326,6 +334,10 @@ def test_data_that_cannot_be_used_are_refused(fitted):
         fitted.report(X, documents, rivals={"lens": np.zeros((12, 3))})
     with pytest.raises(InvalidData, match="a relation for each of 12 documents, got 3"):
         fitted.report(X, documents, relations=["a"] * 3)
+    with pytest.raises(InvalidData, match="got 11 states and 12 documents"):
+        fitted.report(X[1:], documents)
+    with pytest.raises(InvalidData, match="12 documents of the control 'words', got 5"):
+        fitted.report(X, documents, controls={"words": (fitted, X[:5], documents[:5])})
     with pytest.raises(InvalidData, match="two answers or more"):
         fitted.report(X[:3], [documents[0]] * 3)
     with pytest.raises(InvalidData, match=r"documents of pairs, got the term 'key1'"):

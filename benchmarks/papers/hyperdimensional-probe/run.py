@@ -264,8 +264,8 @@ def algebra() -> Iterator[Claim]:
 def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
     warnings.simplefilter("error")
     torch.set_num_threads(1)
-    seeds, few = range(seed, seed + (2 if quick else 5)), range(seed, seed + (1 if quick else 3))
-    data, cells, epochs = corpus(*((3, 1) if quick else ())), Cells(quick, device), 15
+    seeds, few = range(seed, seed + (2 if quick else 5)), range(seed, seed + (2 if quick else 3))
+    data, cells, epochs = corpus(*((3, 1) if quick else ())), Cells(quick, device), 12 if quick else 15
     S = states(data)
     held, random = ([cells(f"{name} {one}", lambda name=name, one=one: decoded(data, S, name, one, epochs, device))
                      for one in those] for name, those in (("answers held out", seeds), ("random", few)))  # fmt: skip

@@ -112,6 +112,9 @@ class Codebook:
         self.concepts, self.dim, self.random_state = tuple(names), dim, random_state
         self.vectors: _SIGNS = np.stack([_code(key, dim, random_state) for key in self._index])
 
+    def __repr__(self) -> str:
+        return f"Codebook({len(self)} concepts, dim={self.dim}, random_state={self.random_state})"
+
     def __len__(self) -> int:
         return len(self.concepts)
 
@@ -174,7 +177,7 @@ class Codebook:
         require_one_of(TIES, ties=ties)
         if not len(vectors):  # type: ignore[arg-type]
             raise InvalidData("expected at least one vector to bundle, got none")
-        total = self._wide(np.stack([np.asarray(one) for one in vectors])).astype(np.int64).sum(axis=0)  # type: ignore[union-attr]
+        total = np.stack([self._wide(one) for one in vectors]).astype(np.int64).sum(axis=0)  # type: ignore[union-attr]
         signs = np.sign(total).astype(np.int8)
         if ties == "negative":
             return np.where(signs == 0, -1, signs).astype(np.int8)

@@ -181,7 +181,9 @@ class HypervectorProbe(BaseEstimator):
 
         self._check_settings()
         rows, targets = self._pooled(X), self._targets(X, y)
-        held = None if val is None else (self._pooled(val[0]), self._targets(*val).astype(np.float32))
+        held = None
+        if val is not None:
+            held = finite_rows(self._pooled(val[0]), rows.shape[1]), self._targets(*val).astype(np.float32)
         centre, scale = np.zeros(rows.shape[1], dtype=np.float32), np.ones(rows.shape[1], dtype=np.float32)
         if not self.faithful:
             centre, scale = rows.mean(axis=0), rows.std(axis=0)
@@ -239,14 +241,11 @@ class HypervectorProbe(BaseEstimator):
             )
 
     def _targets(self, X: ArrayLike, documents: Sequence[Document]) -> NDArray[np.int8]:
-        if len(documents) != len(np.asarray(X)):
-            got = f"{len(np.asarray(X))} states and {len(documents)} documents"
-            raise InvalidData(f"expected a document for each state, got {got}")
+        _check_lengths(X, documents)
         return self.codebook.compose(documents, ties=self.ties)
 
     def _pooled(self, X: ArrayLike) -> NDArray[np.float32]:
-        found = pool_states(X, self.pool, n_clusters=self.n_clusters, random_state=self.random_state)
-        return finite_rows(found, getattr(self, "n_features_in_", None) if hasattr(self, "_net") else None)
+        return pool_states(X, self.pool, n_clusters=self.n_clusters, random_state=self.random_state)
 
     # ------------------------------------------------------------------ use
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
@@ -257,7 +256,7 @@ class HypervectorProbe(BaseEstimator):
         X : array-like of shape (n, layers, width) or (n, width)
         """
         check_is_fitted(self, "known_")
-        return self._outputs(self._net, self._pooled(X))
+        return self._outputs(self._net, finite_rows(self._pooled(X), self.n_features_in_))
 
     def encode(self, X: ArrayLike) -> NDArray[np.int8]:
         """The vector of each state, of 1 and -1, shape (n, dim), which the codebook decodes.
@@ -289,9 +288,8 @@ class HypervectorProbe(BaseEstimator):
         torch = need("torch", "a probe", "nets")
         check_is_fitted(self, "known_")
         wanted = self.codebook.compose(documents, ties="zero").astype(np.float32)
-        rows = self._pooled(X)
-        if len(rows) != len(wanted):
-            raise InvalidData(f"expected a document for each state, got {len(rows)} states and {len(wanted)} documents")
+        _check_lengths(X, documents)
+        rows = finite_rows(self._pooled(X), self.n_features_in_)
         x = torch.from_numpy(rows).to(self._net.centre.device).requires_grad_(True)
         near = torch.nn.functional.cosine_similarity(torch.tanh(self._net(x)), torch.from_numpy(wanted).to(x.device))
         (slope,) = torch.autograd.grad(near.sum(), x)
@@ -334,12 +332,14 @@ class HypervectorProbe(BaseEstimator):
             Intervals are over answers' pairs, since prompts with the same one are not independent.
         """
         check_is_fitted(self, "known_")
+        _check_lengths(X, documents)
         kept = self._kept(documents)
         asked = [documents[i] for i in kept]
         said = self.encode(np.asarray(X)[kept])
         tables = {"probe": rank_table(self.codebook, said, asked, self.ties, oracle=True)}
         for name, (probe, states, told) in (controls or {}).items():
             check_is_fitted(probe, "known_")
+            _check_lengths(states, told)
             if len(told) != len(documents):
                 raise InvalidData(f"expected {len(documents)} documents of the control {name!r}, got {len(told)}")
             codes = probe.encode(np.asarray(states)[kept])
@@ -421,6 +421,12 @@ class HypervectorProbe(BaseEstimator):
             raise FormatError(f"{folder} does not hold a whole probe ({error}); use another copy") from error
         made.known_ = frozenset(record["known"])
         return made._take(net.eval())
+
+
+def _check_lengths(X: ArrayLike, documents: Sequence[Document]) -> None:
+    n = len(np.asarray(X))
+    if n != len(documents):
+        raise InvalidData(f"expected a document for each state, got {n} states and {len(documents)} documents")
 
 
 def _row_cosines(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
