@@ -10,16 +10,12 @@ from locum.core.errors import InvalidData
 from locum.datasets import load_analogies
 
 
-def test_analogies_are_read_from_a_file(tmp_path, monkeypatch):
+def test_analogies_are_read_from_a_file(tmp_path):
     file = tmp_path / "questions.txt"
     file.write_text(": currency\nDenmark krone Mexico peso\n\n: family\nboy girl he she\n", encoding="utf-8")
     first, second = load_analogies(file)
     assert (first.relation, first.example, first.asked) == ("currency", ("Denmark", "krone"), ("Mexico", "peso"))
     assert second.relation == "family"
-    (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "questions-words.txt").write_text(": a\none two three four\n", encoding="utf-8")
-    monkeypatch.setenv("LOCUM_DATA", str(tmp_path))
-    assert load_analogies()[0].asked == ("three", "four")
     file.write_text("boy girl he she\n", encoding="utf-8")
     with pytest.raises(InvalidData, match=r"line 1 of .* got 'boy girl he she'"):
         load_analogies(file)

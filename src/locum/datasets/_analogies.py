@@ -35,9 +35,8 @@ def load_analogies(path: str | os.PathLike[str] | None = None) -> tuple[Analogy,
     Parameters
     ----------
     path : path or None, default=None
-        A file in which a line of four words is a question and one that begins with a colon names a relation. Where None,
-        ``text/questions-words.txt`` in the folder that the environment variable LOCUM_DATA names, or else the file in the
-        package gensim, which is not imported.
+        A file in which a line of four words is a question and one that begins with a colon names a relation. Where None, the
+        one that the package gensim holds, which is not imported.
 
     Raises
     ------
@@ -64,9 +63,6 @@ def load_analogies(path: str | os.PathLike[str] | None = None) -> tuple[Analogy,
 
 
 def _installed() -> Path:
-    root = os.environ.get("LOCUM_DATA")
-    if root and (Path(root) / "text" / _FILE.name).is_file():
-        return Path(root) / "text" / _FILE.name
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise InvalidData(
