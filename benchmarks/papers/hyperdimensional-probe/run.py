@@ -50,13 +50,15 @@ STEP = 0.25  # of the length of the state
 
 
 class Cells:
-    """Parts of the measurement, each made once and kept as JSON."""
+    """Parts of the measurement, each made once and kept as JSON; those of a quick run are not kept."""
 
     def __init__(self, quick: bool, device: str) -> None:
-        self.folder = KEPT / f"cells-{VERSION}-{'quick' if quick else 'full'}-{device}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = None if quick else KEPT / f"cells-{VERSION}-{device}"
 
     def __call__(self, name: str, make: Callable[[], dict]) -> dict:
+        if self.folder is None:
+            return json.loads(json.dumps(tidy(make())))
+        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{name.replace(' ', '-')}.json"
         if not file.exists():
             beside = file.with_suffix(".part")
