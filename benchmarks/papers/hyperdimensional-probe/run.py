@@ -25,7 +25,6 @@ from claims import Claim, main, over, over_seeds, tidy
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from prompts import (
     KEPT,
-    POOLS,
     VERSION,
     Corpus,
     Split,
@@ -75,7 +74,7 @@ def picked(data: Corpus, rows: np.ndarray) -> list:
 def fitted(data: Corpus, X: np.ndarray, split: Split, seed: int, epochs: int, device: str, **settings) -> HypervectorProbe:
     told = settings.pop("documents", data.documents)
     codes = data.codebook(DIM, settings.pop("codebook_seed", seed))
-    probe = HypervectorProbe(codes, hidden=(512, 512), epochs=epochs, patience=5, batch_size=64, learning_rate=1e-3,
+    probe = HypervectorProbe(codes, hidden=(512, 512), epochs=epochs, patience=5, batch_size=32, learning_rate=1e-3,
                              device=device, random_state=seed, **settings)  # fmt: skip
     return probe.fit(X[split.train], [told[i] for i in split.train], val=(X[split.val], [told[i] for i in split.val]))
 
@@ -207,13 +206,15 @@ def reading(cells: list[dict], random: list[dict]) -> Iterator[Claim]:
                get(cells, "probe", best) - get(cells, "probe"), needed=False)  # fmt: skip
 
 
-def variants(cells: Cells, data: Corpus, S: States, seeds: range, epochs: int, device: str, crossed: int) -> Iterator[Claim]:
-    pools = {name: getattr(S, name) for name in POOLS}
-    e = pools["kmeans_sum"]
+def variants(
+    cells: Cells, data: Corpus, S: States, held: list[dict], seeds: range, epochs: int, device: str, crossed: int
+) -> Iterator[Claim]:
+    e, pools = S.kmeans_sum, {name: getattr(S, name) for name in ("mean", "last")}
     told = {name: [cells(f"pool {name} {one}", lambda X=X, one=one: one_probe(
         data, X, answers_held_out(data, one), one, epochs, device)) for one in seeds] for name, X in pools.items()}  # fmt: skip
     values = {name: np.array([one["probe"]["answer @1"] for one in found]) for name, found in told.items()}
-    for name in ("mean", "last"):
+    values["kmeans_sum"] = get(held, "probe")[: len(seeds)]
+    for name in pools:
         yield over(f"pooling by clusters beside {name}", f"answer @1 less that with {name}, answers held out",
                    values["kmeans_sum"] - values[name], needed=False,
                    details={one: found.tolist() for one, found in values.items()})  # fmt: skip
@@ -270,7 +271,7 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     seeds, few = range(seed, seed + (2 if quick else 5)), range(seed, seed + (2 if quick else 3))
-    data, cells, epochs = corpus(*((3, 1) if quick else ())), Cells(quick, device), 12 if quick else 15
+    data, cells, epochs = corpus(*((3, 1) if quick else ())), Cells(quick, device), 12
     S = states(data)
     held, random = ([cells(f"{name} {one}", lambda name=name, one=one: decoded(data, S, name, one, epochs, device))
                      for one in those] for name, those in (("answers held out", seeds), ("random", few)))  # fmt: skip
@@ -283,7 +284,7 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
             yield Claim(f"a step along the probe's gradient at {site} raises the value it leads to, beside {against}",
                         "rise of its log-probability less theirs, in nats", *over_seeds(gap), len(gap), needed=False,
                         details={"seeds": rises})  # fmt: skip
-    yield from variants(cells, data, S, few, epochs, device, 0 if quick else 3)
+    yield from variants(cells, data, S, held, few, epochs, device, 0 if quick else 3)
     yield from algebra(data, (256, 1024) if quick else (256, 1024, 4096))
 
 
