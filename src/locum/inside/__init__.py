@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
 from locum.inside._graph import AttributionGraph, attribution_graph
+from locum.inside._pooling import pool_states
+from locum.inside._probe_report import ProbeReport
+from locum.inside._prompt_states import prompt_states
 from locum.inside.alignment_audit import AlignmentAudit, AuditLine, audit
 from locum.inside.causal_model import CausalModel, Interventions
 from locum.inside.chat import ChatDetector, ChatEndpoint, ChatError, ChatNamer
+from locum.inside.codebook import Codebook, Decoded, bundle_cosine, bundle_recovery
 from locum.inside.concepts import (
     ConceptDetection,
     SharedNeurons,
@@ -44,6 +48,7 @@ from locum.inside.filters import (
     token_phrase,
 )
 from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
+from locum.inside.hyperdimensional_probe import HypervectorProbe
 from locum.inside.interaction_basis import InteractionBasis
 from locum.inside.interaction_graph import InteractionGraph, Modules
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
@@ -80,6 +85,7 @@ from locum.inside.nonlinear_dilemma import (
     RevNetMap,
 )
 from locum.inside.prefixes import by_frequency, prefix_curve
+from locum.inside.probe_rivals import concept_rivals, pair_table, permuted_pairs
 from locum.inside.recsae import DoseResponse, RecommenderAudit, frozen_decoder
 from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore, balanced_rows
@@ -191,6 +197,17 @@ __all__ = [
     "detect_kinds",
     "KindDetection",
     "title_coherence",
+    "Codebook",
+    "Decoded",
+    "HypervectorProbe",
+    "ProbeReport",
+    "prompt_states",
+    "pool_states",
+    "concept_rivals",
+    "pair_table",
+    "permuted_pairs",
+    "bundle_cosine",
+    "bundle_recovery",
     "EncoderSpec",
     "ReLU",
     "Gated",

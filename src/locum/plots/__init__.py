@@ -15,6 +15,7 @@ from locum.plots._estimates import plot_estimates
 from locum.plots._frontier import plot_frontier
 from locum.plots._gantt import plot_gantt
 from locum.plots._hd_blackbox import plot_faithfulness
+from locum.plots._hypervectors import plot_probe
 from locum.plots._learning import plot_learning
 from locum.plots._modes import plot_horizons, plot_modes
 from locum.plots._pareto import plot_pareto
@@ -50,6 +51,7 @@ __all__ = [
     "plot_interactions",
     "plot_doses",
     "plot_steering",
+    "plot_probe",
     "plot_series",
     "plot_landmarks",
     "plot_regret",
