@@ -129,7 +129,7 @@ def test_schedules_differ_and_push_forward_has_no_gradient_through_time():
         return model.network_.operator.lift.weight.detach()
 
     for a, b in [("teacher-forcing", "rollout"), ("rollout", "push-forward")]:
-        assert (lift(a, 1) - lift(b, 1)).abs().max() > 1e-3, (a, b)
+        assert (lift(a, 1) - lift(b, 1)).abs().max() > 1e-4, (a, b)
     torch.testing.assert_close(lift("tanh", 1), lift("teacher-forcing", 1), msg="which is how it begins")
     assert (lift("tanh", 4) - lift("teacher-forcing", 4)).abs().max() > 1e-3
 

@@ -227,16 +227,27 @@ class Killed:
             yield field
 
 
-@pytest.mark.parametrize("backend", ["process", pytest.param("ray", marks=pytest.mark.slow)])
-def test_simulations_in_processes_lose_no_record_where_one_is_killed(backend, tmp_path):
-    if backend == "ray":
-        ray = pytest.importorskip("ray")
-        if not ray.is_initialized():
-            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+@pytest.fixture
+def cluster(request):
+    """A small one for Ray, which ends with the test."""
+    if request.param == "process":
+        yield "process"
+        return
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        yield "ray"
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # of Ray's own processes
+@pytest.mark.parametrize("cluster", ["process", pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
+def test_simulations_in_processes_lose_no_record_where_one_is_killed(cluster, tmp_path):
     design = np.linspace(1.8, 1.0, 14)[:, None]
     (tmp_path / "killed").touch()  # not while those held out are simulated, the last two of the design
     usual = {"prior": design, "n_clients": 2, "max_restarts": 3}
-    found = trainer(Killed(tmp_path), backend=backend, buffer=FIROBuffer(60, 20), **usual)
+    found = trainer(Killed(tmp_path), backend=cluster, buffer=FIROBuffer(60, 20), **usual)
     (tmp_path / "killed").unlink()
     found.fit(12, max_updates=1000, validation_runs=2)
     told = found.stats_
