@@ -269,10 +269,13 @@ def active(codes: Any, j: int, most: int | None = None) -> np.ndarray:
 def picks(
     world: World, audit: RecommenderAudit, concepts: ItemConcepts, claimed: Any, dev: Rows, codes: Any
 ) -> list[tuple[int, str]]:
-    """Named latents whose genre the lists of other users follow most, at most four a genre."""
+    """Named latents whose genre the lists of other users follow most, at most four a genre.
+
+    Those whose names are claimed, and the forty most active of the rest.
+    """
     genre = {f"genre={kind.lower()}": kind for kind in world.data.kinds}
-    found = []
-    for j in claimed:
+    found, rest = [], [j for j in concepts.named_ if j not in set(claimed.tolist())]
+    for j in [*claimed, *sorted(rest, key=lambda one: -concepts.rate_[one])[:40]]:
         kinds = [genre[word] for word in concepts.names_[j].split(" + ") if word in genre]
         rows = dev.at(active(codes, int(j), STEERED))
         if kinds and len(np.unique(rows.users)) >= FEWEST:
