@@ -70,6 +70,13 @@ def test_only_the_last_items_count_and_histories_beside_it_change_nothing(name, 
     np.testing.assert_allclose(model.vectors([[2, 4]])[0], together, atol=1e-5)
 
 
+def test_a_state_knows_nothing_of_what_comes_later(sasrec):
+    with torch.inference_mode():
+        one, other = (sasrec.module_.states(torch.tensor([[1, 3, 5, *rest]])) for rest in ([7, 9, 11], [0, 2, N]))
+    np.testing.assert_allclose(one[:, :3], other[:, :3], atol=1e-6)
+    assert not np.allclose(one[:, 3], other[:, 3], atol=1e-3)
+
+
 def test_sequences_shorter_and_longer_than_a_history_are_learned_from_to_their_ends():
     ends = [np.array([0, 1]), np.array([*([2] * 9), 3])]
     model = SASRec(epochs=60, **SMALL).fit(ends, N)

@@ -39,7 +39,8 @@ from locum.nets.recommenders import LightGCN, MultiInterest, SASRec
 K, SCALE, WIDTH = 16, 32, 64
 DOSES = (0.0, 0.5, 1.0, 2.0, 4.0)
 SHIFTS = (-0.5, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-PICKED, FEWEST = 10, 30  # latents that are steered, and users of those that choose in whom each is active
+PICKED, FEWEST = 10, 15  # latents that are steered, and users of those that choose in whom each is active
+STEERED = 1_500  # rows, at most, in which a latent is steered
 
 
 def sae(X: np.ndarray, size: dict, seed: int, k: int = K, scale: int = SCALE, **more: Any) -> SparseAutoencoder:
@@ -242,9 +243,9 @@ def control(world: World, audit: RecommenderAudit, concepts: ItemConcepts, claim
     rate, size = np.diff(codes.indptr) / len(dev.X), np.asarray(codes.sum(axis=0)).ravel()
     rare = [j for j in range(len(rate)) if len(np.unique(dev.users[active(codes, j)])) < FEWEST]
     for j, kind in picked:
-        rows = test.at(active(held, j))
+        rows = test.at(active(held, j, STEERED))
         other = matched(j, rate, size, {*rare, *(one for one, _ in picked)}, rng)
-        near = test.at(active(held, other))
+        near = test.at(active(held, other, STEERED))
         vector = table[world.data.kinds[kind]].mean(axis=0)
         vector = vector / np.linalg.norm(vector) * size[j] / max(rate[j] * len(dev.X), 1)  # as long as the latent is strong
         curves["latent"].append(response(audit, {c: audit.multiplied(j, c) for c in DOSES}, kind, rows))
@@ -259,27 +260,31 @@ def control(world: World, audit: RecommenderAudit, concepts: ItemConcepts, claim
     return out
 
 
-def active(codes: Any, j: int) -> np.ndarray:
-    """Rows in which a latent is active."""
-    return np.sort(codes.indices[codes.indptr[j] : codes.indptr[j + 1]])
+def active(codes: Any, j: int, most: int | None = None) -> np.ndarray:
+    """Rows in which a latent is active; some of them where there are more than `most`."""
+    found = np.random.default_rng(j).permutation(codes.indices[codes.indptr[j] : codes.indptr[j + 1]])
+    return np.sort(found[:most])
 
 
 def picks(
     world: World, audit: RecommenderAudit, concepts: ItemConcepts, claimed: Any, dev: Rows, codes: Any
 ) -> list[tuple[int, str]]:
-    """Named latents whose genre the lists of other users follow most, at most two a genre."""
+    """Named latents whose genre the lists of other users follow most, at most four a genre.
+
+    Those whose names are claimed, and the forty most active of the rest.
+    """
     genre = {f"genre={kind.lower()}": kind for kind in world.data.kinds}
-    found = []
-    for j in claimed:
+    found, rest = [], [j for j in concepts.named_ if j not in set(claimed.tolist())]
+    for j in [*claimed, *sorted(rest, key=lambda one: -concepts.rate_[one])[:40]]:
         kinds = [genre[word] for word in concepts.names_[j].split(" + ") if word in genre]
-        rows = dev.at(active(codes, int(j)))
+        rows = dev.at(active(codes, int(j), STEERED))
         if kinds and len(np.unique(rows.users)) >= FEWEST:
             doses = {c: audit.multiplied(int(j), c) for c in (0.0, 4.0)}
             share = response(audit, doses, kinds[0], rows)["share"]
             found.append((share[1] - share[0], int(j), kinds[0]))
     out: list[tuple[int, str]] = []
     for _, j, kind in sorted(found, reverse=True):
-        if sum(one == kind for _, one in out) < 2 and len(out) < PICKED:
+        if sum(one == kind for _, one in out) < 4 and len(out) < PICKED:
             out.append((j, kind))
     return out
 
