@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
 from locum.inside._graph import AttributionGraph, attribution_graph
+from locum.inside.causal_effects import causal_effects
 from locum.inside.concepts import (
     ConceptDetection,
     SharedNeurons,
@@ -14,6 +15,7 @@ from locum.inside.concepts import (
     shared_neurons,
     text_scores,
 )
+from locum.inside.describing import CodedUnits, coded_text, describe_features, unembedding
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.encoders import (
     AuxiliaryLoss,
@@ -28,6 +30,7 @@ from locum.inside.encoders import (
     Revival,
     TopK,
 )
+from locum.inside.features import Example, FeatureEffect, FeaturePage, FeatureRecord, Histogram, Picture
 from locum.inside.filters import RowFilter, every_position, first_position, norm_above, positions_before, token_ids
 from locum.inside.geometry import absorption_score, babel, babel_selected, effective_rank, matched, modality_score
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
@@ -113,4 +116,15 @@ __all__ = [
     "matched",
     "absorption_score",
     "modality_score",
+    "FeaturePage",
+    "FeatureRecord",
+    "Example",
+    "Histogram",
+    "FeatureEffect",
+    "Picture",
+    "CodedUnits",
+    "coded_text",
+    "describe_features",
+    "unembedding",
+    "causal_effects",
 ]
