@@ -356,12 +356,12 @@ class _Shown:
         length = units.length(sequence)
         before, after = self.around if not units.pictures else (length, length)
         start, stop = max(0, position - before), min(length, position + after + 1)
-        here = rows[units.sequence[rows] == sequence]
-        all_values = np.zeros(length)
-        all_values[units.position[here]] = values[np.isin(rows, here, assume_unique=True)]
+        here = units.sequence[rows] == sequence
+        activations = np.zeros(length)
+        activations[units.position[rows[here]]] = values[here]
         texts = () if units.pictures else tuple(str(one) for one in units.units[sequence][start:stop])
         return Example(
-            texts, tuple(float(f"{one:.4g}") for one in all_values[start:stop]), position - start, sequence, position,
+            texts, tuple(float(f"{one:.4g}") for one in activations[start:stop]), position - start, sequence, position,
             units.source(sequence), units.pictures[sequence] if units.pictures else None,
         )  # fmt: skip
 
