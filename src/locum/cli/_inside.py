@@ -241,16 +241,19 @@ def _described(
 
 def _names(path: Path) -> dict[int, Any]:
     """Names of latents from a file: texts, or texts with fidelity records."""
-    from locum.core.fidelity import Fidelity
-
     try:
-        told = json_text.loads(path.read_text(encoding="utf-8"))
-        both: dict[int, Any] = {int(key): {"name": one, "score": None} if isinstance(one, str) else one for key, one in told.items()}
-        pairs = {key: (one["name"], one["score"]) for key, one in both.items()}
+        return {int(key): _name(one) for key, one in json_text.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         wanted = '{"17": "rivers"}, or with "name" and "score" for each'
         raise InvalidData(f"cannot read names from {path}: {error}; expected {wanted}") from error
-    return {key: (name, None if score is None else Fidelity.from_dict(score)) for key, (name, score) in pairs.items()}
+
+
+def _name(told: Any) -> tuple[str, Any]:
+    from locum.core.fidelity import Fidelity
+
+    if isinstance(told, str):
+        return told, None
+    return str(told["name"]), None if told["score"] is None else Fidelity.from_dict(told["score"])
 
 
 def _network(model: str) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
 from locum.inside._graph import AttributionGraph, attribution_graph
+from locum.inside.absorption import ConceptAbsorption, WordRows, concept_absorption, first_letter_rows
 from locum.inside.causal_effects import causal_effects
 from locum.inside.concepts import (
     ConceptDetection,
@@ -36,6 +37,8 @@ from locum.inside.geometry import absorption_score, babel, babel_selected, effec
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
 from locum.inside.measures import cosine, dead_share, fvu, mean_l0, reconstruction_rivals
 from locum.inside.mp_sae import MatchingPursuitSAE, PursuitPath
+from locum.inside.prediction import activation_correlation, foretold_by_units, interpretability
+from locum.inside.probing import SparseProbe, probe_rivals, sparse_probe
 from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
@@ -116,6 +119,16 @@ __all__ = [
     "matched",
     "absorption_score",
     "modality_score",
+    "sparse_probe",
+    "probe_rivals",
+    "SparseProbe",
+    "concept_absorption",
+    "ConceptAbsorption",
+    "first_letter_rows",
+    "WordRows",
+    "activation_correlation",
+    "foretold_by_units",
+    "interpretability",
     "FeaturePage",
     "FeatureRecord",
     "Example",
