@@ -101,6 +101,21 @@ def test_intervals_of_shares_are_over_documents():
     assert held >= 90
 
 
+def test_a_long_document_counts_for_as_many_rows_as_it_has():
+    lengths = np.array([90, 10] * 15)
+    sequence = np.repeat(np.arange(30), lengths)
+    position = np.concatenate([np.arange(length) for length in lengths])
+    codes = (lengths[sequence] == 90)[:, None].astype(float)
+    (one,) = describe_features(CodedUnits(codes, sequence, position, [("a",) * n for n in lengths]), np.ones((1, 2)))
+    assert one.active.value == 0.9
+    assert 0.75 < one.active.lower < 0.88
+    assert one.active.upper > 0.91
+    texts = [("a",) * n for n in lengths]
+    few = describe_features(CodedUnits(codes[:400], sequence[:400], position[:400], texts), np.ones((1, 2)))
+    assert few[0].active.lower < 0.7  # of eight documents, four have it: the interval that holds for any shares
+    assert few[0].active.upper > 0.9
+
+
 def test_outputs_and_neighbours_are_those_of_the_atoms():
     cat, after, first = records(n_outputs=2, n_neighbours=2)
     assert cat.raised == (("x", pytest.approx(2 / 3, rel=1e-3)),)

@@ -188,8 +188,9 @@ class _Told:
 
     def mean(self, measure: str, values: NDArray[np.float64], documents: NDArray[np.int64], greater: bool) -> Fidelity:
         ends = bootstrap_mean(values, self.level, groups=documents, random_state=self.random_state)
+        lower = max(ends.lower, 0.0) if values.min() >= 0 else ends.lower  # a divergence is never below zero
         return Fidelity(
-            measure, float(values.mean()), ends.lower, ends.upper, self.level, len(values), how="passages", method=ends.method,
+            measure, float(values.mean()), lower, ends.upper, self.level, len(values), how="passages", method=ends.method,
             groups=len(np.unique(documents)), greater_is_better=greater,
         )  # fmt: skip
 
@@ -201,7 +202,7 @@ class _Told:
 
 def _divergences(base: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
     before = base.astype(np.float64)
-    return np.asarray((np.exp(before) * (before - other)).sum(axis=1))
+    return np.maximum((np.exp(before) * (before - other)).sum(axis=1), 0.0)  # rounding
 
 
 def _ablation(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from locum.core.bounds import binomial, bounded_mean
+from locum.core.bounds import Interval, binomial, bootstrap, bounded_mean
 from locum.core.errors import InvalidData, UnsupportedModule, need, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside.features import Example, FeatureRecord, Histogram, Picture
@@ -22,6 +22,7 @@ from locum.inside.tap import Tap
 __all__ = ["CodedUnits", "coded_text", "describe_features", "unembedding"]
 
 _BINS = 24
+_ENOUGH = 10  # documents in which a latent is active, for resampling
 _NORMS = ("model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm", "model.final_layernorm")
 
 
@@ -339,12 +340,15 @@ class _Shown:
     def _share(self, rows: NDArray[Any]) -> Fidelity:
         n, documents = self.table.shape[0], len(self.sizes)
         value = len(rows) / n
-        if documents > 1:
-            shares = np.bincount(self.document[rows], minlength=documents) / self.sizes
-            ends = bounded_mean(shares, 0.0, 1.0, self.level, weights=self.sizes)
-        else:
+        hits = np.bincount(self.document[rows], minlength=documents)
+        if documents == 1:
             ends = binomial(len(rows), n, self.level)
-        ends = ends.including(value)
+        elif np.count_nonzero(hits) >= _ENOUGH:
+            terms = np.column_stack([hits, self.sizes]).astype(np.float64)
+            ends = bootstrap(terms, lambda m: m[..., 0] / m[..., 1], self.level, random_state=self.seed)
+        else:  # resamples would often have none
+            ends = bounded_mean(hits / self.sizes, 0.0, 1.0, self.level, weights=self.sizes)
+        ends = Interval(max(ends.lower, 0.0), min(ends.upper, 1.0), self.level, ends.method).including(value)
         groups = documents if documents > 1 else None
         return Fidelity(
             "share of rows on which it is active", value, ends.lower, ends.upper, self.level, n, how="rows", method=ends.method,
