@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 from locum.core.errors import FormatError, InvalidData  # noqa: E402
 from locum.inside import (  # noqa: E402
+    ActivationRows,
     ActivationStore,
     ArrayStore,
     AuxiliaryLoss,
@@ -30,6 +31,7 @@ from locum.inside import (  # noqa: E402
     TopK,
     from_dictionary_learning,
     from_saelens,
+    fvu,
     matched,
     to_saelens,
 )
@@ -481,3 +483,32 @@ def test_a_validation_part_of_one_document_is_judged_row_by_row():
     held = ArrayStore(X[:40], documents=np.zeros(40, dtype=int))
     sae = SparseAutoencoder(8, TopK(2), epochs=1, batch_size=50).fit(X, val=held)
     assert sae.val_fvu_.lower <= sae.val_fvu_.value <= sae.val_fvu_.upper
+
+
+def test_a_large_validation_part_is_judged_piece_by_piece(planted):
+    """It was read as one table, which for a store of several GiB is more than memory holds."""
+    X = np.tile(planted[0], (5, 1))
+
+    class Watched(ActivationRows):
+        name, width, longest = "watched", 16, 0
+
+        def blocks(self, split):
+            return {"train": [(0, 4000)], "val": [(4000, 20_000)], "test": []}[split]
+
+        def read_into(self, start, out):
+            self.longest = max(self.longest, len(out))
+            out[:] = X[start : start + len(out)]
+
+        def documents(self, split):
+            return np.arange(*self.blocks(split)[0]) // 100
+
+        mean_ = property(lambda self: X[:4000].mean(axis=0).astype(np.float64))
+        gram_ = property(lambda self: (X[:4000].T @ X[:4000] / 4000).astype(np.float64))
+
+    rows = Watched()
+    sae = SparseAutoencoder(32, TopK(3), batch_size=200).fit(rows)
+    assert rows.longest <= 4096
+    whole = fvu(X[4000:], sae.reconstruct(X[4000:]), sae.mean_, documents=rows.documents("val"))
+    assert sae.val_fvu_.value == pytest.approx(whole.value, rel=1e-6)
+    assert sae.val_fvu_.lower == pytest.approx(whole.lower, rel=1e-4)
+    assert (sae.val_fvu_.n, sae.val_fvu_.groups) == (16_000, 160)

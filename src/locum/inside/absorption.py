@@ -76,11 +76,13 @@ def concept_absorption(
 
     Parameters
     ----------
-    rows, test_rows : array-like of shape (n, width)
-        Activations; the first choose the latents and fit the probe, the others are counted.
-    codes, test_codes : sparse or dense array of shape (n, n_latents)
-    labels, test_labels : array-like of bool, shape (n,)
+    rows : array-like of shape (n, width)
+        Activations that choose the latents and fit the probe.
+    codes : sparse or dense array of shape (n, n_latents)
+    labels : array-like of bool, shape (n,)
         Which rows have the concept.
+    test_rows, test_codes, test_labels : as `rows`, `codes`, `labels`
+        Of those that are counted.
     atoms : array-like of shape (n_latents, width)
     rise : float, default=0.03
         By how much a further latent must raise F1 to count as one that shares the concept.
@@ -130,7 +132,7 @@ def concept_absorption(
         raise InvalidData("the dense probe finds the concept on fewer than two test rows, so there is nothing to absorb")
     part = held[found]
     main = np.asarray(part[:, list(latents)].sum(axis=1)).ravel() > 0
-    absorbed, by = _carriers(part, D, probe, latents, (y[found] - x.mean(axis=0)) @ probe, cosine, carried)
+    absorbed, by = _carriers(part, D, probe, (y[found] - x.mean(axis=0)) @ probe, cosine, carried)
     absorbed &= ~main
     groups = None if documents is None else np.asarray(documents)[found]
     counts = Counter(int(one) for one in by[absorbed]).most_common()
@@ -154,16 +156,14 @@ def _shared(codes: Any, flags: NDArray[np.bool_], rise: float, most: int) -> tup
 
 
 def _carriers(
-    codes: Any, atoms: NDArray[np.float64], probe: NDArray[np.float64], latents: tuple[int, ...], score: NDArray[np.float64],
-    cosine: float, carried: float,
+    codes: Any, atoms: NDArray[np.float64], probe: NDArray[np.float64], score: NDArray[np.float64], cosine: float,
+    carried: float,
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:  # fmt: skip
-    """Rows on which a latent not among `latents` carries enough of the probe's score, and which one that is."""
+    """Rows on which one latent carries enough of the probe's score, and which one that is."""
     towards = atoms @ probe
     lengths = np.linalg.norm(atoms, axis=1) * np.linalg.norm(probe)
     close = np.divide(towards, lengths, out=np.zeros(len(atoms)), where=lengths > 0)
-    usable = close >= cosine
-    usable[list(latents)] = False
-    shares = sparse.csr_array(codes.multiply(np.where(usable, towards, 0.0)[None])).toarray()
+    shares = sparse.csr_array(codes.multiply(np.where(close >= cosine, towards, 0.0)[None])).toarray()
     by = shares.argmax(axis=1)
     most = shares[np.arange(len(by)), by]
     return (most > 0) & (most >= carried * score), by

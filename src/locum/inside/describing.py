@@ -35,7 +35,7 @@ class CodedUnits:
     codes : sparse array of shape (n, n_latents)
     sequence, position : ndarrays of int, shape (n,)
         Which sequence a row is of, and its place in it. Units without a row, such as first tokens, have no activation.
-    units : sequence of sequence of str
+    units : sequence of sequence of str, default=()
         All units of each sequence in their order; empty for images.
     documents : ndarray of int, shape (sequences,), or None, default=None
         Which document, user or image each sequence is of; intervals are over these. Each is by itself where None.

@@ -16,13 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 from locum.core.errors import InvalidData, need, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside.encoders import EncoderSpec, TopK
-from locum.inside.measures import fvu, reconstruction_fidelity
+from locum.inside.measures import fvu, fvu_of, reconstruction_fidelity, squares
 from locum.inside.rows import ActivationRows, as_rows, finite_rows
 
 __all__ = ["Dictionary", "SparseAutoencoder"]
 
 _FLOATS = NDArray[np.float32]
 _PAIRS = 8_000_000  # (row, latent) pairs that are held at a time
+_PIECE = 4096  # rows that are judged at a time
 
 
 class Dictionary(BaseEstimator, ABC):
@@ -113,9 +114,11 @@ class Dictionary(BaseEstimator, ABC):
         held = rows if val is None and target is None and rows.count("val") else None if val is None else as_rows(val, "val")
         if held is not None:
             split = "val" if held is rows else "train"
-            part, whose = held.rows(split), held.documents(split)
+            whose = held.documents(split)
             documents = whose if 1 < len(np.unique(whose)) < len(whose) else None  # one document has no spread
-            self.val_fvu_ = fvu(part, self.reconstruct(part), self.mean_, documents=documents)
+            # Piece by piece: the validation part of a large store does not fit in memory.
+            parts = [squares(part, self.reconstruct(part), self.mean_) for _, part in held.chunks(_PIECE, split)]
+            self.val_fvu_ = fvu_of(np.concatenate(parts), documents)
         return self
 
     def _plan(self) -> Any:

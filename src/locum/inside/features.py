@@ -135,9 +135,10 @@ class FeatureEffect:
     kind : {"ablation", "steering"}
     said : str
         What was done, and where that was measured.
-    measures, control : tuple of Fidelity
-        The same measures of the intervention, and of one along a random direction of the same length.
-    raised, lowered : tuple of (str, float)
+    measures : tuple of Fidelity
+    control : tuple of Fidelity, default=()
+        The same measures of an intervention along a random direction of the same length.
+    raised, lowered : tuple of (str, float), default=()
         Outputs that it made most and least likely, with the mean change.
     """
 

@@ -140,9 +140,11 @@ def probe_rivals(
 
     Parameters
     ----------
-    train, test : array-like of shape (n, width)
+    train : array-like of shape (n, width)
         Rows of activations.
-    train_labels, test_labels : array-like of bool, shape (n,)
+    train_labels : array-like of bool, shape (n,)
+    test, test_labels : as `train`, `train_labels`
+        Of rows of other documents.
     ks : sequence of int, default=(1, 2, 5, 16)
     n_latents : int
         Of the dictionary: that many random directions are drawn.
