@@ -520,3 +520,11 @@ def test_a_page_of_a_model_is_made_from_the_unembedding(coded, language_model):
         causal_effects(tap, "res", bare, [record], directions, names)
     with pytest.raises(InvalidData, match="expected atoms 16 wide"):
         causal_effects(tap, "res", units, [record], np.ones((2, 5)), names)
+
+
+def test_a_latent_that_is_the_same_in_nearly_every_document_still_gets_an_interval():
+    sequence, position = np.divmod(np.arange(800), 20)
+    codes = np.ones((800, 1))
+    codes[0] = 0.0
+    (one,) = describe_features(CodedUnits(codes, sequence, position, [("a",) * 20] * 40), np.ones((1, 2)))
+    assert 0.98 < one.active.lower <= one.active.value == 799 / 800 <= one.active.upper <= 1.0

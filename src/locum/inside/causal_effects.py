@@ -9,11 +9,11 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from locum.core.bounds import bootstrap_mean
 from locum.core.errors import InvalidData, need, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside.describing import CodedUnits, largest
 from locum.inside.features import FeatureEffect, FeatureRecord
+from locum.inside.measures import interval_of
 from locum.inside.rows import finite_rows
 from locum.inside.store import padded
 from locum.inside.tap import Tap
@@ -187,11 +187,12 @@ class _Told:
     random_state: int
 
     def mean(self, measure: str, values: NDArray[np.float64], documents: NDArray[np.int64], greater: bool) -> Fidelity:
-        ends = bootstrap_mean(values, self.level, groups=documents, random_state=self.random_state)
+        ends = interval_of(values[:, None], lambda m: m[..., 0], self.level, documents, self.random_state)
+        value = float(values.mean())
         lower = max(ends.lower, 0.0) if values.min() >= 0 else ends.lower  # a divergence is never below zero
         return Fidelity(
-            measure, float(values.mean()), lower, ends.upper, self.level, len(values), how="passages", method=ends.method,
-            groups=len(np.unique(documents)), greater_is_better=greater,
+            measure, value, min(lower, value), max(ends.upper, value), self.level, len(values), how="passages",
+            method=ends.method, groups=len(np.unique(documents)), greater_is_better=greater,
         )  # fmt: skip
 
     def tokens(self, change: NDArray[np.float64]) -> tuple[Any, Any]:

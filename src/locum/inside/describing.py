@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from locum.core.bounds import Interval, binomial, bootstrap, bounded_mean
+from locum.core.bounds import Interval, binomial, bounded_mean
 from locum.core.errors import InvalidData, UnsupportedModule, need, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside.features import Example, FeatureRecord, Histogram, Picture
 from locum.inside.filters import RowFilter, every_position
+from locum.inside.measures import interval_of
 from locum.inside.rows import finite_rows
 from locum.inside.store import padded, token_batches
 from locum.inside.tap import Tap
@@ -345,10 +346,10 @@ class _Shown:
             ends = binomial(len(rows), n, self.level)
         elif np.count_nonzero(hits) >= _ENOUGH:
             terms = np.column_stack([hits, self.sizes]).astype(np.float64)
-            ends = bootstrap(terms, lambda m: m[..., 0] / m[..., 1], self.level, random_state=self.seed)
+            ends = interval_of(terms, lambda m: m[..., 0] / m[..., 1], self.level, None, self.seed)
         else:  # resamples would often have none
             ends = bounded_mean(hits / self.sizes, 0.0, 1.0, self.level, weights=self.sizes)
-        ends = Interval(max(ends.lower, 0.0), min(ends.upper, 1.0), self.level, ends.method).including(value)
+        ends = Interval(max(ends.lower, 0.0), max(min(ends.upper, 1.0), ends.lower), self.level, ends.method).including(value)
         groups = documents if documents > 1 else None
         return Fidelity(
             "share of rows on which it is active", value, ends.lower, ends.upper, self.level, n, how="rows", method=ends.method,
