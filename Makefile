@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint fast docs bench reproduce models peers optimizers networks battery kill readme clean help
+.PHONY: demo test lint fast docs bench reproduce models peers optimizers networks battery dictionaries store kill readme clean help
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -87,8 +87,18 @@ networks: .venv-networks/.done  ## the peers of explainers of networks, in an en
 	.venv-networks/bin/python -m pip install --quiet --disable-pip-version-check --no-deps transformer-lens==2.18.0 auto-circuit==1.0.1
 	@touch $@
 
+dictionaries: .venv-sae/.done  ## the peers of dictionaries, without what they ask for: they would replace PyTorch
+.venv-sae/.done: benchmarks/peers/requirements-dictionaries.txt constraints.txt | $(VENV)/bin/python
+	rm -rf .venv-sae
+	$(PIP) --no-deps --target .venv-sae -r benchmarks/peers/requirements-dictionaries.txt
+	@touch $@
+
+store: $(VENV)/.dev models dictionaries  ## activations collected, served and learned from, beside the peers of dictionaries
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python benchmarks/peers/store.py
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python benchmarks/speed/resident.py
+
 readme: $(VENV)/.dev  ## bring the table of systems and the measured figures up to date
 	$(BIN)/python -m locum.catalogue README.md --results benchmarks/papers
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-networks .venv-battery docs/_build docs/gallery card.html
+	rm -rf $(VENV) .venv-peers .venv-optimizers .venv-networks .venv-battery .venv-sae docs/_build docs/gallery card.html

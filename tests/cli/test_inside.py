@@ -13,7 +13,7 @@ from locum.cli import main
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from locum.inside import ActivationStore, Dictionary, from_saelens  # noqa: E402
+from locum.inside import ActivationStore, Dictionary, FeaturePage, from_saelens  # noqa: E402
 from locum.nets import seeded  # noqa: E402
 
 WORDS = ["the", "a", "cat", "dog", "bird", "sees", "hears", "small", "large", "red", "and", "runs", "sleeps"]
@@ -126,3 +126,53 @@ def test_what_cannot_be_trained_is_refused(here, capsys):
     code, _, err = run(capsys, *TRAIN, "--encoder", "best")
     assert code == 2
     assert "expected encoder= to be one of topk" in err
+
+
+PAGE = ("inside", "page", "dictionary", "model", "text.txt", "--by", "paragraph", "--site", "model.layers.0")
+
+
+def test_a_page_of_latents_is_made_from_a_model_and_again_from_its_records(here, capsys):
+    run(capsys, *COLLECT)
+    run(capsys, *TRAIN, "--epochs", 5)
+    command = (*PAGE, "-o", "page.html", "--records", "records.json", "--effects", 2, "--json", "--title", "Words <b>")
+    code, out, err = run(capsys, *command)
+    assert code == 0, err
+    told = json.loads(out)
+    page = FeaturePage.load("records.json")
+    assert told["shown"] == len(page.records) <= 16 == told["n_latents"]
+    assert [bool(one.effects) for one in page.records[:3]] == [True, True, False]
+    assert {unit for one in page.records for unit in one.examples[0].units} <= {*WORDS, "[CLS]", "[SEP]"}
+    assert {text for one in page.records for text, _ in one.raised} & set(WORDS)
+    assert [one["measure"] for one in told["fidelity"]] == ["L0", "dead share"]
+    text = (here / "page.html").read_text(encoding="utf-8")
+    assert "<h1><bdi>Words &lt;b&gt;</bdi></h1>" in text
+    latent = page.records[0].latent
+    score = page.fidelity[1].to_dict()
+    (here / "names.json").write_text(json.dumps({str(latent): {"name": "small animals", "score": score}, "99": "none"}))
+    code, out, err = run(capsys, "inside", "page", "records.json", "-o", "again.html", "--names", "names.json")
+    assert code == 0, err
+    assert f"{told['shown']} latents, 2 with effects" in out
+    assert "small animals" in (here / "again.html").read_text(encoding="utf-8")
+    code, out, err = run(capsys, *PAGE, "-l", latent, "--effects", 0)
+    assert code == 0, err
+    assert "features.html: 1 latents, 0 with effects" in out
+
+
+def test_what_cannot_be_shown_is_refused(here, capsys):
+    for more, code, message in (
+        (("none.json",), 5, "cannot read none.json"),
+        (("dictionary", "model"), 2, "expected a model, text files and --site"),
+        (("none.json", "model"), 2, "no model beside a file of records"),
+        (("dictionary", "model", "text.txt", "--site", "model.layers.0"), 5, "cannot read dictionary/dictionary.json"),
+    ):
+        found, _, err = run(capsys, "inside", "page", *more)
+        assert found == code, err
+        assert message in err
+    run(capsys, *COLLECT)
+    run(capsys, *TRAIN)
+    code, _, err = run(capsys, *PAGE, "-l", 99)
+    assert (code, "from 0 to 15, got [99]" in err) == (2, True), err
+    (here / "names.json").write_text('{"a": 1}')
+    run(capsys, *PAGE, "--records", "records.json", "--effects", 0)
+    code, _, err = run(capsys, "inside", "page", "records.json", "--names", "names.json")
+    assert (code, "cannot read names from names.json" in err) == (2, True), err

@@ -1,14 +1,15 @@
-"""Commands for the inside of a network: collect activations, train a dictionary on them."""
+"""Commands for the inside of a network: collect activations, train a dictionary on them, look at its latents."""
 
 from __future__ import annotations
 
+import json as json_text
 import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from locum.cli._io import Json, Seed, Yes, consent, console, emit, working
+from locum.cli._io import Json, Seed, Yes, consent, console, emit, whole, working
 from locum.core.errors import InvalidData, require_one_of
 
 __all__ = ["inside"]
@@ -127,7 +128,134 @@ def train(
         out.print(f"beside it, {name}: {one}", markup=False, highlight=False)
 
 
+@inside.command()
+def page(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of a dictionary or a transcoder, or a JSON file of records.", show_default=False)
+    ],
+    model: Annotated[str | None, typer.Argument(help="As for collect; none for a file of records.", show_default=False)] = None,
+    text: Annotated[
+        list[Path] | None, typer.Argument(help="Text files that did not fit the dictionary.", show_default=False)
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the page.")] = Path("features.html"),
+    site: Annotated[
+        str | None, typer.Option("--site", "-s", help="MODULE or MODULE:in where it reads.", show_default=False)
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Where it writes, if elsewhere: a transcoder's.", show_default=False)
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="What a document is: file, paragraph or line. Intervals are over documents.")
+    ] = "file",
+    most: Annotated[int, typer.Option(help="Latents shown; drawn at random, if more are active.", min=1)] = 500,
+    latent: Annotated[list[int] | None, typer.Option("--latent", "-l", help="A latent to show; again for more.")] = None,
+    effects: Annotated[int, typer.Option(help="Latents of which it is measured what ablation and steering do.", min=0)] = 8,
+    names: Annotated[
+        Path | None,
+        typer.Option(help='JSON of names: {"17": "rivers"}, or with a score as a fidelity record.', show_default=False),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Of the page.", show_default=False)] = None,
+    records: Annotated[Path | None, typer.Option(help="Also write the records, as JSON.", show_default=False)] = None,
+    context: Annotated[int, typer.Option(help="Longest sequence; longer documents are cut.", min=2)] = 128,
+    batch: Annotated[int, typer.Option(help="Sequences in a pass.", min=1)] = 8,
+    keep_first: Annotated[bool, typer.Option(help="Show first positions too.")] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Write a page of a dictionary's latents: where each is active, what it writes, and what it causes.
+
+    The page is one file that needs nothing else. From a file of records it is made without a model.
+    """
+    from dataclasses import replace
+
+    from locum.inside import FeaturePage
+
+    if source.suffix == ".json":
+        if model is not None:
+            raise InvalidData("expected no model beside a file of records")
+        found = FeaturePage.load(source)
+    else:
+        if model is None or not text or site is None:
+            raise InvalidData("expected a model, text files and --site, or a file of records that ends in .json")
+        require_one_of(_BY, by=by)
+        shown = {"context": context, "batch_size": batch, "random_state": seed}
+        with working("describing", quiet=json) as progress:
+            found = _described(
+                source, model, _documents(text, by, 1), site, target, keep_first, latent, most, effects, shown, progress
+            )
+    if names is not None:
+        found = found.named(_names(names))
+    if title is not None:
+        found = replace(found, title=title)
+    if records is not None:
+        found.save(records)
+    found.to_html(output)
+    told = {
+        "page": whole(output), "records": whole(records), "shown": len(found.records), "n_latents": found.n_latents,
+        "effects": sum(bool(one.effects) for one in found.records), "named": sum(bool(one.name) for one in found.records),
+        "fidelity": [one.to_dict() for one in found.fidelity],
+    }  # fmt: skip
+    if json:
+        emit(told)
+        return
+    out = console(out=True)
+    for one in found.fidelity:
+        out.print(str(one), markup=False, highlight=False)
+    out.print(f"{output}: {told['shown']} latents, {told['effects']} with effects", markup=False, highlight=False)
+
+
 # ---------------------------------------------------------------------- parts
+def _described(
+    folder: Path, model: str, documents: list[str], site: str, target: str | None, keep_first: bool,
+    latents: list[int] | None, most: int, effects: int, settings: dict[str, Any], progress: Any,
+) -> Any:  # fmt: skip
+    """Records of the latents of a dictionary on the activations of a model."""
+    from locum import inside as room
+
+    made = room.Transcoder.load(folder) if (folder / "transcoder.json").exists() else room.Dictionary.load(folder)
+    dictionary = made.dictionary_ if isinstance(made, room.Transcoder) else made
+    network, tokenizer = _network(model)
+    sites = {"site": _site(f"site={site}")[1]} | ({} if target is None else {"target": _site(f"target={target}")[1]})
+    tap = room.Tap(network, sites)
+    keep = room.every_position if keep_first else ~room.first_position
+    units = room.coded_text(tap, "site", made, documents, tokenizer, keep=keep, **settings)
+    causal, seed, outputs = hasattr(network, "lm_head"), settings["random_state"], None
+    if causal:
+        matrix = room.unembedding(network)
+        outputs = matrix if matrix.shape[1] == dictionary.atoms_.shape[1] else None  # heads and neurons are of another width
+    names = [tokenizer.decode([i]) for i in range(len(matrix))] if causal else []
+    found = room.describe_features(
+        units, dictionary.atoms_, latents=latents, most=most, outputs=outputs, output_names=names, random_state=seed
+    )
+    if causal and effects:
+        at = "site" if target is None else "target"
+        first = room.causal_effects(
+            tap, at, units, found[:effects], dictionary.atoms_, names, batch_size=settings["batch_size"], random_state=seed,
+            progress=progress,
+        )  # fmt: skip
+        found = [*first, *found[effects:]]
+    whole_ = (room.mean_l0(units.codes, documents=units.groups), room.dead_share(units.codes))
+    about = f"{type(made).__name__} of {site} of {model}, on {len(documents)} documents."
+    return room.FeaturePage(folder.name, tuple(found), "tokens", len(dictionary.atoms_), about, whole_)
+
+
+def _names(path: Path) -> dict[int, Any]:
+    """Names of latents from a file: texts, or texts with fidelity records."""
+    try:
+        return {int(key): _name(one) for key, one in json_text.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        wanted = '{"17": "rivers"}, or with "name" and "score" for each'
+        raise InvalidData(f"cannot read names from {path}: {error}; expected {wanted}") from error
+
+
+def _name(told: Any) -> tuple[str, Any]:
+    from locum.core.fidelity import Fidelity
+
+    if isinstance(told, str):
+        return told, None
+    return str(told["name"]), None if told["score"] is None else Fidelity.from_dict(told["score"])
+
+
 def _network(model: str) -> tuple[Any, Any]:
     from locum.nets.pretrained import minilm, smollm2
 
@@ -143,7 +271,7 @@ def _site(said: str) -> tuple[str, tuple[Any, ...]]:
     return name, (*parts[:2], int(parts[2])) if len(parts) == 3 else tuple(parts)
 
 
-def _documents(paths: list[Path], by: str) -> list[str]:
+def _documents(paths: list[Path], by: str, least: int = 3) -> list[str]:
     found: list[str] = []
     for path in paths:
         try:
@@ -152,7 +280,9 @@ def _documents(paths: list[Path], by: str) -> list[str]:
             raise InvalidData(f"cannot read text from {path}: {error}") from error
         pieces = {"file": [text], "paragraph": re.split(r"\n\s*\n", text), "line": text.split("\n")}[by]
         found += [piece.strip() for piece in pieces if piece.strip()]
-    if len(found) < 3:
+    if len(found) < least:
+        if not found:
+            raise InvalidData("expected text, got none in these files")
         raise InvalidData(f"expected three documents or more, to train, choose and test on, got {len(found)}; see --by")
     return found
 

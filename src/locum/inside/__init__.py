@@ -7,7 +7,9 @@ from locum.inside._graph import AttributionGraph, attribution_graph
 from locum.inside._pooling import pool_states
 from locum.inside._probe_report import ProbeReport
 from locum.inside._prompt_states import prompt_states
+from locum.inside.absorption import ConceptAbsorption, WordRows, concept_absorption, first_letter_rows
 from locum.inside.alignment_audit import AlignmentAudit, AuditLine, audit
+from locum.inside.causal_effects import causal_effects
 from locum.inside.causal_model import CausalModel, Interventions
 from locum.inside.chat import ChatDetector, ChatEndpoint, ChatError, ChatNamer
 from locum.inside.codebook import Codebook, Decoded, bundle_cosine, bundle_recovery
@@ -23,6 +25,7 @@ from locum.inside.concepts import (
 )
 from locum.inside.cuts import Cut, LanguageModelCut, NetworkCut, States
 from locum.inside.degeneracies import Degeneracy, LayerDegeneracy, degeneracy
+from locum.inside.describing import CodedUnits, coded_text, describe_features, unembedding
 from locum.inside.dictionary import Dictionary, SparseAutoencoder
 from locum.inside.encoders import (
     AuxiliaryLoss,
@@ -37,6 +40,7 @@ from locum.inside.encoders import (
     Revival,
     TopK,
 )
+from locum.inside.features import Example, FeatureEffect, FeaturePage, FeatureRecord, Histogram, Picture
 from locum.inside.filters import (
     RowFilter,
     every_position,
@@ -84,8 +88,10 @@ from locum.inside.nonlinear_dilemma import (
     OrthogonalMap,
     RevNetMap,
 )
+from locum.inside.prediction import activation_correlation, foretold_by_units, interpretability
 from locum.inside.prefixes import by_frequency, prefix_curve
 from locum.inside.probe_rivals import concept_rivals, pair_table, permuted_pairs
+from locum.inside.probing import SparseProbe, probe_rivals, sparse_probe
 from locum.inside.recsae import DoseResponse, RecommenderAudit, frozen_decoder
 from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore, balanced_rows
@@ -236,4 +242,25 @@ __all__ = [
     "matched",
     "absorption_score",
     "modality_score",
+    "sparse_probe",
+    "probe_rivals",
+    "SparseProbe",
+    "concept_absorption",
+    "ConceptAbsorption",
+    "first_letter_rows",
+    "WordRows",
+    "activation_correlation",
+    "foretold_by_units",
+    "interpretability",
+    "FeaturePage",
+    "FeatureRecord",
+    "Example",
+    "Histogram",
+    "FeatureEffect",
+    "Picture",
+    "CodedUnits",
+    "coded_text",
+    "describe_features",
+    "unembedding",
+    "causal_effects",
 ]

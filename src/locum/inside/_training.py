@@ -91,8 +91,9 @@ def train_dictionary(
         net.window = math.ceil(getattr(spec.dead, "window", 0.1) * count * plan.epochs)
         optimizer = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, betas=plan.betas, fused=True)
         run = _Run(
-            net, optimizer, plan, steps, checkpoint, {"rows": count, "name": rows.name, "spec": repr(spec), "plan": repr(plan)}
-        )
+            net, optimizer, plan, steps, checkpoint,
+            {"rows": count, "name": rows.name, "spec": repr(spec), "plan": repr(plan)}, spec.inner.clip_unit(len(net.bias)),
+        )  # fmt: skip
         done = run.resume(device)
         for step, (x, y) in enumerate(_pairs(rows, target, plan)):
             if step < done:
@@ -146,6 +147,7 @@ class _Run:
     steps: int
     path: Path | None
     settings: dict[str, Any]
+    limit: float
 
     def __post_init__(self) -> None:
         self.at: list[int] = []
@@ -162,7 +164,7 @@ class _Run:
         told.loss.backward()
         net.flatten_gradient()
         if self.plan.clip is not None:
-            torch.nn.utils.clip_grad_norm_(net.parameters(), self.plan.clip)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), self.limit * self.plan.clip)
         self.optimizer.step()
         net.shorten()
         if isinstance(net.dead, Resampling) and any(step == int(one * self.steps) for one in net.dead.times):

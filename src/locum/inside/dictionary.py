@@ -16,13 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 from locum.core.errors import InvalidData, need, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside.encoders import EncoderSpec, TopK
-from locum.inside.measures import fvu, reconstruction_fidelity
+from locum.inside.measures import fvu, fvu_of, reconstruction_fidelity, squares
 from locum.inside.rows import ActivationRows, as_rows, finite_rows
 
 __all__ = ["Dictionary", "SparseAutoencoder"]
 
 _FLOATS = NDArray[np.float32]
 _PAIRS = 8_000_000  # (row, latent) pairs that are held at a time
+_PIECE = 4096  # rows that are judged at a time
 
 
 class Dictionary(BaseEstimator, ABC):
@@ -113,9 +114,11 @@ class Dictionary(BaseEstimator, ABC):
         held = rows if val is None and target is None and rows.count("val") else None if val is None else as_rows(val, "val")
         if held is not None:
             split = "val" if held is rows else "train"
-            part, whose = held.rows(split), held.documents(split)
+            whose = held.documents(split)
             documents = whose if 1 < len(np.unique(whose)) < len(whose) else None  # one document has no spread
-            self.val_fvu_ = fvu(part, self.reconstruct(part), self.mean_, documents=documents)
+            # Piece by piece: the validation part of a large store does not fit in memory.
+            parts = [squares(part, self.reconstruct(part), self.mean_) for _, part in held.chunks(_PIECE, split)]
+            self.val_fvu_ = fvu_of(np.concatenate(parts), documents)
         return self
 
     def _plan(self) -> Any:
@@ -411,7 +414,8 @@ class SparseAutoencoder(Dictionary):
     warmup, decay : float, default=0.05, 0.2
         Shares of the training at its beginning and end in which the learning rate rises and falls.
     clip : float or None, default=1.0
-        Largest norm of a gradient.
+        Largest norm of a gradient, of the squared error summed over the columns as in published trainings, where it binds at
+        almost every step; with `MatchingPursuit` of the mean over them.
     normalize : bool, default=True
         Train on rows scaled so that their mean squared length is their width; the scale is folded back afterwards.
     device : str or torch.device, default="cpu"

@@ -121,6 +121,14 @@ class EncoderSpec(ABC):
         """Weights of their errors in the loss."""
         return (1.0,)
 
+    def clip_unit(self, width: int) -> float:
+        """What a limit of 1 for the gradient's length is, for the mean over so many columns: published ones are for the sum.
+
+        A limit for the mean hardly ever binds, and Adam, which remembers the large gradients of the first steps, then learns
+        too slowly.
+        """
+        return 1.0 / width
+
 
 def _most(n_latents: int, **given: float) -> None:
     for name, value in given.items():
@@ -362,6 +370,9 @@ class MatchingPursuit(EncoderSpec):
             value: Any = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 raise InvalidData(f"expected {name}= of at least 0 and below 1, got {value!r}")
+
+    def clip_unit(self, width: int) -> float:
+        return 1.0  # gradients pass through all steps: of equal length from step to step they teach it worse
 
     def network(self, atoms: Any, width: int, steps: int) -> Any:
         from locum.inside._pursuit import PursuitEncoder

@@ -50,21 +50,31 @@ def fvu(
     InvalidData
         Rows that do not fit together, or that all are the mean.
     """
+    return fvu_of(squares(truth, said, mean), documents, level, region, random_state)
+
+
+def squares(truth: ArrayLike, said: ArrayLike, mean: ArrayLike) -> NDArray[np.float64]:
+    """Squared distance of each row from what was said of it, and from the mean, shape (n, 2)."""
     x, y = _pair(truth, said)
-    centre = np.asarray(mean, dtype=np.float64)
-    terms = np.column_stack([((x - y) ** 2).sum(axis=1), ((x - centre) ** 2).sum(axis=1)])
+    return np.column_stack([((x - y) ** 2).sum(axis=1), ((x - np.asarray(mean, dtype=np.float64)) ** 2).sum(axis=1)])
+
+
+def fvu_of(
+    terms: NDArray[np.float64], documents: ArrayLike | None, level: float = 0.95, region: str = "", random_state: int = 0
+) -> Fidelity:
+    """Fraction of variance unexplained of rows of which :func:`squares` are known."""
     if not terms[:, 1].any():
         raise InvalidData("expected rows that differ from the mean, got none: there is no variance to explain")
-    value = float(terms[:, 0].sum() / terms[:, 1].sum())
+    value, n = float(terms[:, 0].sum() / terms[:, 1].sum()), len(terms)
     if np.abs(terms[:, 0] - value * terms[:, 1]).max() <= 1e-6 * terms[:, 1].mean():  # no spread but that of rounding
-        return _fidelity("FVU", value, (value, value), len(x), documents, level, "no spread", False, region)
+        return _fidelity("FVU", value, (value, value), n, documents, level, "no spread", False, region)
     with np.errstate(over="ignore"):
-        found = _ends(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, documents, random_state)
+        found = interval_of(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, documents, random_state)
         lower, upper = np.exp(found.lower), np.exp(found.upper)
     if not upper < 10.0 * max(1.0, value):  # hardly any row has an error: its logarithm says nothing
-        found = _ends(terms, lambda m: m[..., 0] / m[..., 1], level, documents, random_state)
+        found = interval_of(terms, lambda m: m[..., 0] / m[..., 1], level, documents, random_state)
         lower, upper = max(found.lower, 0.0), found.upper
-    return _fidelity("FVU", value, (lower, upper), len(x), documents, level, found.method, False, region)
+    return _fidelity("FVU", value, (lower, upper), n, documents, level, found.method, False, region)
 
 
 def cosine(
@@ -112,7 +122,7 @@ def mean_l0(
     random_state : int, default=0
     """
     counts = _active(codes).sum(axis=1).astype(float)
-    found = _ends(counts[:, None], lambda m: m[..., 0], level, documents, random_state)
+    found = interval_of(counts[:, None], lambda m: m[..., 0], level, documents, random_state)
     return _fidelity(
         "L0", float(counts.mean()), (found.lower, found.upper), len(counts), documents, level, found.method, False, region
     )
@@ -217,7 +227,7 @@ def reconstruction_rivals(
     }
 
 
-def _ends(
+def interval_of(
     terms: NDArray[np.float64], statistic: Callable[[Any], Any], level: float, documents: Any, random_state: int
 ) -> Interval:
     """The bootstrap's interval; Student's over a few large blocks where so few rows differ that resamples often have none."""

@@ -71,6 +71,7 @@ class MatchingPursuitSAE(Dictionary):
     warmup, decay : float, default=0.05, 0.2
         Shares of the training at its beginning and end in which the learning rate rises and falls.
     clip : float or None, default=1.0
+        Largest norm of a gradient, of the squared error as a mean over the columns.
     normalize : bool, default=True
         Train on rows scaled so that their mean squared length is their width; the scale is folded back afterwards.
     device : str or torch.device, default="cpu"
