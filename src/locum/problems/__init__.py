@@ -6,6 +6,7 @@ from locum.problems._formula import Formula
 from locum.problems._planted import Planted
 from locum.problems.borehole import borehole
 from locum.problems.concept_tree import ConceptTree
+from locum.problems.indirect_object import IndirectObject, IndirectObjectPrompts, TokenizedPrompts
 from locum.problems.otl_circuit import otl_circuit
 from locum.problems.piston import piston
 from locum.problems.planted_additive import planted_additive
@@ -28,6 +29,9 @@ __all__ = [
     "seq_comb_mv",
     "low_var",
     "ConceptTree",
+    "IndirectObject",
+    "IndirectObjectPrompts",
+    "TokenizedPrompts",
     "Formula",
     "borehole",
     "otl_circuit",
