@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -185,14 +185,14 @@ class IndirectObject:
 
     Parameters
     ----------
-    names, places, objects, templates : sequence of str
-        Drawn from, evenly; a template holds {A} and {B}, the names in their order, {S}, {place} and {object}. Seventy-two
-        names, by turns of women and men, fourteen places, fourteen objects and five templates by default.
+    names, places, objects, templates : sequence of str, default=()
+        Drawn from, evenly; a template holds {A} and {B}, the names in their order, {S}, {place} and {object}. Where empty,
+        seventy-two names, by turns of women and men, fourteen places, fourteen objects or five templates.
 
     Raises
     ------
     InvalidData
-        Fewer than two names, nothing to draw from, or a template that lacks a part.
+        One name, or a template that lacks a part.
 
     References
     ----------
@@ -203,19 +203,23 @@ class IndirectObject:
     >>> task = IndirectObject(names=("Mary", "John"), templates=TEMPLATES[:1])
     >>> sentence = task.sample(1, seed=2)
     >>> sentence.texts[0]
-    'When John and Mary went to the house, John gave a book to'
+    'When Mary and John went to the restaurant, Mary gave a camera to'
     >>> str(sentence.labels["Pos"][0]), sentence.differing("Pos").texts[0]
-    ('BAB', 'When Mary and John went to the house, John gave a book to')
+    ('BAB', 'When John and Mary went to the restaurant, Mary gave a camera to')
     """
 
-    names: Sequence[str] = field(default=NAMES)
-    places: Sequence[str] = field(default=PLACES)
-    objects: Sequence[str] = field(default=OBJECTS)
-    templates: Sequence[str] = field(default=TEMPLATES)
+    names: Sequence[str] = ()
+    places: Sequence[str] = ()
+    objects: Sequence[str] = ()
+    templates: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if len(set(self.names)) < 2 or not (self.places and self.objects and self.templates):
-            raise InvalidData("expected two names or more, and at least one place, object and template")
+        usual = {"names": NAMES, "places": PLACES, "objects": OBJECTS, "templates": TEMPLATES}
+        for name, values in usual.items():
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, values)
+        if len(set(self.names)) < 2:
+            raise InvalidData(f"expected two names or more, got {', '.join(self.names)}")
         for template in self.templates:
             parts = [part for part in ("{A}", "{B}", "{S}", "{place}", "{object}") if template.count(part) != 1]
             if parts:
