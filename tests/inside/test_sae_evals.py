@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from locum.core.errors import InvalidData  # noqa: E402
 from locum.inside import (  # noqa: E402
+    Control,
     CrossSection,
     DictionaryEval,
     Interpretation,
@@ -246,6 +247,15 @@ def test_no_edit_is_right_where_the_attribute_does_not_matter(ev, fitted):
     assert told.gain().value == 0.0
     with pytest.raises(InvalidData, match="patching size changes no answer"):
         told.recovered()
+
+
+def test_recovered_lies_between_no_edit_and_patching_by_hand():
+    agrees = np.array([[True]] * 6 + [[False]] * 4)
+    unedited = np.array([True] * 2 + [False] * 8)
+    told = Control("name", (2,), agrees, unedited, np.ones((10, 1)), np.ones((10, 1)), None, 0.95)
+    assert told.recovered(2).value == pytest.approx((0.6 - 0.2) / (1 - 0.2))
+    assert told.gain(2).value == pytest.approx(0.4)
+    assert (told.agreement(2).value, told.none.value) == (0.6, 0.2)
 
 
 def test_weights_of_all_features_sum_to_one(ev, fitted):
