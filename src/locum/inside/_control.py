@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core.bounds import bootstrap, bounded_mean, survey_proportion
+from locum.core.bounds import bounded_mean, survey_proportion
 from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
 from locum.inside.cross_section import Answers, TaskInputs
+from locum.inside.measures import interval_of_means
 
 __all__ = ["Comparison", "Control", "Counterfactual", "of_means", "told_fidelity"]
 
@@ -172,7 +173,7 @@ def share(measure: str, scores: _FLOATS, groups: Any, level: float) -> Fidelity:
 def of_means(measure: str, table: _FLOATS, statistic: Callable[[Any], Any], groups: Any, level: float) -> Fidelity:
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(statistic(table.mean(axis=0)))
-    ends = bootstrap(table, statistic, level, groups=groups)
+    ends = interval_of_means(table, statistic, level, groups, 0)
     return told_fidelity(measure, value, ends, len(table), groups, level)
 
 

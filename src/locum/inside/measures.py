@@ -13,7 +13,7 @@ from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
 from locum.inside.rows import ActivationRows, finite_rows
 
-__all__ = ["cosine", "dead_share", "fvu", "mean_l0", "reconstruction_fidelity", "reconstruction_rivals"]
+__all__ = ["cosine", "dead_share", "fvu", "mean_l0", "interval_of_means", "reconstruction_fidelity", "reconstruction_rivals"]
 
 _HOW = "rows"
 _BLOCKS = 9  # few enough that the interval is Student's
@@ -59,10 +59,10 @@ def fvu(
     if np.abs(terms[:, 0] - value * terms[:, 1]).max() <= 1e-6 * terms[:, 1].mean():  # no spread but that of rounding
         return _fidelity("FVU", value, (value, value), len(x), documents, level, "no spread", False, region)
     with np.errstate(over="ignore"):
-        found = _ends(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, documents, random_state)
+        found = interval_of_means(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, documents, random_state)
         lower, upper = np.exp(found.lower), np.exp(found.upper)
     if not upper < 10.0 * max(1.0, value):  # hardly any row has an error: its logarithm says nothing
-        found = _ends(terms, lambda m: m[..., 0] / m[..., 1], level, documents, random_state)
+        found = interval_of_means(terms, lambda m: m[..., 0] / m[..., 1], level, documents, random_state)
         lower, upper = max(found.lower, 0.0), found.upper
     return _fidelity("FVU", value, (lower, upper), len(x), documents, level, found.method, False, region)
 
@@ -112,7 +112,7 @@ def mean_l0(
     random_state : int, default=0
     """
     counts = _active(codes).sum(axis=1).astype(float)
-    found = _ends(counts[:, None], lambda m: m[..., 0], level, documents, random_state)
+    found = interval_of_means(counts[:, None], lambda m: m[..., 0], level, documents, random_state)
     return _fidelity(
         "L0", float(counts.mean()), (found.lower, found.upper), len(counts), documents, level, found.method, False, region
     )
@@ -217,7 +217,7 @@ def reconstruction_rivals(
     }
 
 
-def _ends(
+def interval_of_means(
     terms: NDArray[np.float64], statistic: Callable[[Any], Any], level: float, documents: Any, random_state: int
 ) -> Interval:
     """The bootstrap's interval; Student's over a few large blocks where so few rows differ that resamples often have none."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from locum.core.bounds import bootstrap, bounded_mean
+from locum.core.bounds import bounded_mean
 from locum.core.errors import InvalidData, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside._control import Comparison, Control, Counterfactual, of_means, told_fidelity
@@ -22,6 +22,7 @@ from locum.inside._edits import candidates, exhaustive, greedy
 from locum.inside.cross_section import CrossSection, TaskInputs
 from locum.inside.dictionary import Dictionary
 from locum.inside.interpretation import Interpretation, f1_scores
+from locum.inside.measures import interval_of_means
 from locum.inside.supervised_dictionary import PrincipalComponents, SupervisedDictionary
 from locum.nets.prompts import Score
 
@@ -137,7 +138,7 @@ class DictionaryEval:
             The ablation changes the score by no more than its noise, so that the measure is not defined.
         """
         gap = self.ablated.score - self.clean.score
-        ends = bootstrap(gap[:, None], lambda m: m[..., 0], self.level, groups=self.inputs.groups)
+        ends = interval_of_means(gap[:, None], lambda m: m[..., 0], self.level, self.inputs.groups, 0)
         if ends.lower <= 0 <= ends.upper:
             said = f"{gap.mean():.3g} [{ends.lower:.3g}, {ends.upper:.3g}]"
             raise InvalidData(f"the mean ablation changes the score by {said}, which may be 0: necessity is not defined here")
