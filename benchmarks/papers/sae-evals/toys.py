@@ -1,4 +1,4 @@
-"""Two attributes of which one is stronger, and two Gaussians: what a sparse dictionary hides, and what it splits."""
+"""Two attributes of which one is stronger, two Gaussians, and edits by a plain loop: what is small enough to be looked through."""
 
 from __future__ import annotations
 
@@ -50,3 +50,15 @@ def split(seed: int, n: int = 4000, width: int = 16, wide: int = 256) -> dict[st
         scores = f1_scores(codes, {v: side == v for v in (0, 1)})
         out[name] = {"latents of one side": int(one_sided.sum()), "best F1": float(scores.max(axis=0).min())}
     return out
+
+
+def by_loops(difference: np.ndarray, before: np.ndarray, after: np.ndarray, atoms: np.ndarray, k: int) -> float:
+    """How far a vector is from its goal after k steps, each tried on the vectors themselves, relative to before."""
+    changes = [-a * atoms[i] for i, a in enumerate(before) if a] + [b * atoms[i] for i, b in enumerate(after) if b]
+    now = difference.copy()
+    for _ in range(k):
+        lengths = [np.linalg.norm(now + one) for one in changes]
+        if not lengths or min(lengths) >= np.linalg.norm(now):
+            break
+        now = now + changes.pop(int(np.argmin(lengths)))
+    return float(np.linalg.norm(now) / np.linalg.norm(difference))

@@ -220,7 +220,19 @@ def reconstruction_rivals(
 def interval_of_means(
     terms: NDArray[np.float64], statistic: Callable[[Any], Any], level: float, documents: Any, random_state: int
 ) -> Interval:
-    """The bootstrap's interval; Student's over a few large blocks where so few rows differ that resamples often have none."""
+    """The bootstrap's interval; Student's over a few large blocks where so few rows differ that resamples often have none.
+
+    Parameters
+    ----------
+    terms : ndarray of shape (n, k)
+        What is averaged.
+    statistic : callable
+        Means of shape (..., k) to numbers of shape (...).
+    level : float
+    documents : array-like of shape (n,) or None
+        The interval is over documents where given.
+    random_state : int
+    """
     groups = None if documents is None else np.unique(np.asarray(documents), return_inverse=True)[1]
     try:
         return bootstrap(terms, statistic, level, groups=groups, random_state=random_state)
