@@ -263,8 +263,10 @@ def same_as_loops(ev: DictionaryEval, goal: Any, sae: Any, k: int = 6) -> Claim:
     seconds = time.perf_counter() - start
     distance = ev.control(sae, goal, (k,)).distance[:n, 0]
     same = float(np.mean(np.abs(distance - looped) < 1e-4))
-    return Claim("edits through the products of atoms are those of a plain loop", "share of prompts that end as far from the goal",
-                 same, same, same, 1, threshold=0.95, decided_by="effect", details={"seconds of the loop": seconds, "prompts": n})  # fmt: skip
+    details = {"seconds of the loop": seconds, "prompts": n}
+    return Claim("edits through the products of atoms are those of a plain loop",
+                 "share of prompts that end as far from the goal", same, same, same, 1, threshold=0.95, decided_by="effect",
+                 details=details)  # fmt: skip
 
 
 # ---------------------------------------------------------------------- C. what is hidden, what is split

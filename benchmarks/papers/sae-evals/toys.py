@@ -1,4 +1,4 @@
-"""Two attributes of which one is stronger, two Gaussians, and edits by a plain loop: what is small enough to be looked through."""
+"""Two attributes of which one is stronger, two Gaussians, and edits by a plain loop: all of it is easily checked."""
 
 from __future__ import annotations
 
