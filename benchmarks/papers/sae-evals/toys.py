@@ -13,13 +13,13 @@ def found_as_the_strong_one_fades(
     X: np.ndarray, labels: dict[str, np.ndarray], strong: str, weak: str, shares: Any, latents: int, encoder: Any,
     settings: dict[str, Any],
 ) -> list[int]:  # fmt: skip
-    """Latents that stand for a value of the weak attribute, or a union, once a share of the strong one's vectors is gone."""
+    """Latents that stand for a value of the weak attribute, once a share of the strong one's vectors is gone."""
     supervised, counts = SupervisedDictionary().fit(X, labels), []
     for share in shares:
         rows = supervised.without(X, strong, labels[strong], share).astype(np.float32)
         codes = SparseAutoencoder(latents, encoder, **settings).fit(rows).transform(rows)
         properties = {name: {v: values == v for v in np.unique(values).tolist()} for name, values in labels.items()}
-        counts.append(len(interpret(codes, properties).found(weak, 0.5)))
+        counts.append(len(interpret(codes, properties, unions=1).found(weak, 0.5)))
     return counts
 
 
