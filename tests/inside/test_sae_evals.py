@@ -312,6 +312,20 @@ def test_dictionaries_stand_beside_one_another(ev, fitted, section):
     assert (gap.value, gap.n) == (pytest.approx(0.0, abs=1e-6), 60)
 
 
+def test_a_strong_attribute_hides_a_weak_one_until_it_is_taken_away():
+    rng = np.random.default_rng(0)
+    U, V = (rng.normal(size=(8, 24)) / 24**0.5 for _ in range(2))
+    labels = {"strong": rng.integers(8, size=1500), "weak": rng.integers(8, size=1500)}
+    X = 3 * U[labels["strong"]] + V[labels["weak"]]
+    supervised, counts = SupervisedDictionary().fit(X, labels), []
+    for share in (0.0, 1.0):
+        rows = supervised.without(X, "strong", labels["strong"], share)
+        sae = SparseAutoencoder(32, TopK(2), epochs=10, batch_size=100, learning_rate=3e-3).fit(rows)
+        counts.append(len(interpret(sae.transform(rows), label_properties(labels), unions=1).found("weak", 0.5)))
+    assert counts[0] <= 1
+    assert counts[1] >= 6
+
+
 # ---------------------------------------------------------------------- refusals
 def test_counterfactuals_that_differ_in_more_or_less_are_refused(ev):
     with pytest.raises(InvalidData, match="counterfactual 0 does not differ in 'name'"):
