@@ -62,7 +62,7 @@ def measured(seed: int, quick: bool, device: str) -> dict[str, Any]:
 
     told = inputs(test)
     rows = section.read(inputs(fit))["hidden"]
-    settings: dict[str, Any] = {"epochs": 20 if quick else 100, "batch_size": 64, "learning_rate": 1e-3, "random_state": seed}
+    settings: dict[str, Any] = {"epochs": 20 if quick else 60, "batch_size": 64, "learning_rate": 1e-3, "random_state": seed}
     dictionaries = {
         "supervised": SupervisedDictionary().fit(rows, inputs(fit).labels),
         "task SAE": SparseAutoencoder(512, TopK(6), **settings, device=device).fit(rows),

@@ -348,7 +348,7 @@ def listed_heads(world: World, quick: bool) -> Iterator[Claim]:
 def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
     warnings.simplefilter("error")
     torch.set_num_threads(1)
-    size: dict[str, Any] = {"fit": 3000, "test": 240, "general": 20_000, "latents": 1152, "few": 512, "epochs": 40, "l0": 12.0,
+    size: dict[str, Any] = {"fit": 3000, "test": 200, "general": 20_000, "latents": 1152, "few": 512, "epochs": 30, "l0": 12.0,
                             "heads": 40}  # fmt: skip
     if quick:
         size |= {"fit": 400, "test": 40, "general": 1500, "latents": 288, "few": 128, "epochs": 60, "heads": 12}
@@ -357,7 +357,7 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
     yield from yardstick(world, seeds)
     yield from ladder(world, seeds)
     yield from hidden(world, seeds)
-    yield from planted(range(seed, seed + (2 if quick else 5)), quick)
+    yield from planted(range(seed, seed + (2 if quick else 3)), quick)
     yield from second_task(range(seed, seed + (2 if quick else 5)), quick, device)
     yield from listed_heads(world, quick)
 
