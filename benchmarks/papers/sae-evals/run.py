@@ -348,7 +348,7 @@ def listed_heads(world: World, quick: bool) -> Iterator[Claim]:
 def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
     warnings.simplefilter("error")
     torch.set_num_threads(1)
-    size: dict[str, Any] = {"fit": 3000, "test": 200, "general": 20_000, "latents": 1152, "few": 512, "epochs": 30, "l0": 12.0,
+    size: dict[str, Any] = {"fit": 3000, "test": 200, "general": 20_000, "latents": 1152, "few": 512, "epochs": 50, "l0": 12.0,
                             "heads": 40}  # fmt: skip
     if quick:
         size |= {"fit": 400, "test": 40, "general": 1500, "latents": 288, "few": 128, "epochs": 60, "heads": 12}
