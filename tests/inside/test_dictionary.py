@@ -512,3 +512,16 @@ def test_a_large_validation_part_is_judged_piece_by_piece(planted):
     assert sae.val_fvu_.value == pytest.approx(whole.value, rel=1e-6)
     assert sae.val_fvu_.lower == pytest.approx(whole.lower, rel=1e-4)
     assert (sae.val_fvu_.n, sae.val_fvu_.groups) == (16_000, 160)
+
+
+def test_atoms_that_are_not_learned_stay_as_they_were_drawn(planted):
+    X, _ = planted
+    settings = {"epochs": 1, "batch_size": 200, "learning_rate": 3e-3, "learn_atoms": False}
+    short, long = (SparseAutoencoder(24, TopK(4), **settings | {"epochs": n}).fit(X) for n in (1, 4))
+    np.testing.assert_allclose(short.atoms_, long.atoms_, atol=1e-6)
+    learned = SparseAutoencoder(24, TopK(4), **settings | {"epochs": 4, "learn_atoms": True}).fit(X)
+    assert np.abs(learned.atoms_ - long.atoms_).max() > 0.1
+    fvu = [one.fidelity(X)["FVU"].value for one in (short, long, learned)]
+    assert fvu[0] > fvu[1] > fvu[2]  # the encoder learns all the same
+    with pytest.raises(InvalidData, match="dead=None for atoms that are not learned"):
+        SparseAutoencoder(24, ReLU(4.0), learn_atoms=False).fit(X)

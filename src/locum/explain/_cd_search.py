@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from locum.core.errors import InvalidData, require_one_of, require_whole
-from locum.explain._cd_records import KINDS, Mean, Node, Round, Score, by_length
+from locum.explain._cd_records import KINDS, Mean, Node, Round
+from locum.nets.prompts import Score, by_length
 
 if TYPE_CHECKING:
     from locum.explain.cd_t import ContextualDecomposition

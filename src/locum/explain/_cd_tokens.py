@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from locum.core.errors import InvalidData, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures import measure
-from locum.explain._cd_records import LogitDifference
 from locum.explain.attribution import Attribution, Axis
+from locum.nets.prompts import LogitDifference
 
 if TYPE_CHECKING:
     from locum.explain._cd_engine import Engine

@@ -18,23 +18,19 @@ from locum.core.errors import InvalidData, LocumError, need, require_one_of, req
 from locum.core.fidelity import Fidelity
 from locum.explain._cd_records import (
     KINDS,
-    LogitDifference,
     Mean,
     Node,
-    ProbabilityDifference,
     RandomCircuits,
     Relevance,
     Round,
-    Score,
-    by_length,
     check_node,
     masks,
     node_sets,
-    single_tokens,
 )
 from locum.explain._cd_search import CircuitSearch
 from locum.explain._cd_tokens import Masking, token_importance
 from locum.explain.attribution import Attribution
+from locum.nets.prompts import LogitDifference, ProbabilityDifference, Score, by_length, single_tokens
 
 if TYPE_CHECKING:
     from locum.explain._cd_engine import Means

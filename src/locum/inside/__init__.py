@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from locum.inside._attribution import Attributions, Feature, Logits, Node, Prompt
+from locum.inside._control import Comparison, Control, Counterfactual
 from locum.inside._graph import AttributionGraph, attribution_graph
 from locum.inside._pooling import pool_states
 from locum.inside._probe_report import ProbeReport
 from locum.inside._prompt_states import prompt_states
 from locum.inside.absorption import ConceptAbsorption, WordRows, concept_absorption, first_letter_rows
 from locum.inside.alignment_audit import AlignmentAudit, AuditLine, audit
+from locum.inside.attention_pairs import AttentionPairs, attention_pairs, parts_of
 from locum.inside.causal_effects import causal_effects
 from locum.inside.causal_model import CausalModel, Interventions
 from locum.inside.chat import ChatDetector, ChatEndpoint, ChatError, ChatNamer
@@ -23,6 +25,7 @@ from locum.inside.concepts import (
     shared_neurons,
     text_scores,
 )
+from locum.inside.cross_section import Answers, CrossSection, Location, PreparedInputs, TaskInputs
 from locum.inside.cuts import Cut, LanguageModelCut, NetworkCut, States
 from locum.inside.degeneracies import Degeneracy, LayerDegeneracy, degeneracy
 from locum.inside.describing import CodedUnits, coded_text, describe_features, unembedding
@@ -56,6 +59,7 @@ from locum.inside.hyperdimensional_probe import HypervectorProbe
 from locum.inside.interaction_basis import InteractionBasis
 from locum.inside.interaction_graph import InteractionGraph, Modules
 from locum.inside.interchange import from_dictionary_learning, from_saelens, to_saelens
+from locum.inside.interpretation import Interpretation, f1_scores, interpret, label_properties
 from locum.inside.item_concepts import ItemConcepts, KindDetection, NameConfidence, detect_kinds, title_coherence
 from locum.inside.lexical_names import (
     EmbeddingMatch,
@@ -95,12 +99,14 @@ from locum.inside.probing import SparseProbe, probe_rivals, sparse_probe
 from locum.inside.recsae import DoseResponse, RecommenderAudit, frozen_decoder
 from locum.inside.replacement_model import ReplacementModel, Verification
 from locum.inside.rows import ActivationRows, ArrayStore, balanced_rows
+from locum.inside.sae_evals import DictionaryEval
 from locum.inside.snmf_hierarchy import HierarchicalSemiNMF
 from locum.inside.snmf_mlp import Excerpt, SemiNMF
 from locum.inside.splice import splice_fidelity
 from locum.inside.steered_concepts import SteeringEffect, steering_effects
 from locum.inside.steering import SteeringDirection
 from locum.inside.store import ActivationStore, SiteRows, StoreError, StoreEstimate
+from locum.inside.supervised_dictionary import PrincipalComponents, SupervisedDictionary
 from locum.inside.tap import CalledTwice, Replacement, Site, Tap, attention_sites
 from locum.inside.transcoders import Transcoder
 
@@ -214,6 +220,24 @@ __all__ = [
     "permuted_pairs",
     "bundle_cosine",
     "bundle_recovery",
+    "SupervisedDictionary",
+    "PrincipalComponents",
+    "CrossSection",
+    "Location",
+    "TaskInputs",
+    "PreparedInputs",
+    "Answers",
+    "DictionaryEval",
+    "Counterfactual",
+    "Control",
+    "Comparison",
+    "interpret",
+    "Interpretation",
+    "f1_scores",
+    "label_properties",
+    "attention_pairs",
+    "parts_of",
+    "AttentionPairs",
     "EncoderSpec",
     "ReLU",
     "Gated",

@@ -41,6 +41,7 @@ class Plan:
     normalize: bool
     device: str
     random_state: int
+    learn_atoms: bool = True
 
     def rate(self, share: float) -> float:
         """The learning rate, as a share of the full one."""
@@ -88,6 +89,7 @@ def train_dictionary(
     with seeded(plan.random_state, device=device):
         mean = _mean(rows) * into
         net = made(spec, plan.n_latents, mean, None if target is None else _mean(target) * out, steps).to(device)
+        net.atoms.requires_grad_(plan.learn_atoms)
         net.window = math.ceil(getattr(spec.dead, "window", 0.1) * count * plan.epochs)
         optimizer = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, betas=plan.betas, fused=True)
         run = _Run(

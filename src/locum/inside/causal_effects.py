@@ -13,7 +13,7 @@ from locum.core.errors import InvalidData, need, require_whole
 from locum.core.fidelity import Fidelity
 from locum.inside.describing import CodedUnits, largest
 from locum.inside.features import FeatureEffect, FeatureRecord
-from locum.inside.measures import interval_of
+from locum.inside.measures import interval_of_means
 from locum.inside.rows import finite_rows
 from locum.inside.store import padded
 from locum.inside.tap import Tap
@@ -187,7 +187,7 @@ class _Told:
     random_state: int
 
     def mean(self, measure: str, values: NDArray[np.float64], documents: NDArray[np.int64], greater: bool) -> Fidelity:
-        ends = interval_of(values[:, None], lambda m: m[..., 0], self.level, documents, self.random_state)
+        ends = interval_of_means(values[:, None], lambda m: m[..., 0], self.level, documents, self.random_state)
         value = float(values.mean())
         lower = max(ends.lower, 0.0) if values.min() >= 0 else ends.lower  # a divergence is never below zero
         return Fidelity(

@@ -15,7 +15,7 @@ from locum.core.errors import InvalidData, UnsupportedModule, need, require_whol
 from locum.core.fidelity import Fidelity
 from locum.inside.features import Example, FeatureRecord, Histogram, Picture
 from locum.inside.filters import RowFilter, every_position
-from locum.inside.measures import interval_of
+from locum.inside.measures import interval_of_means
 from locum.inside.rows import finite_rows
 from locum.inside.store import padded, token_batches
 from locum.inside.tap import Tap
@@ -346,7 +346,7 @@ class _Shown:
             ends = binomial(len(rows), n, self.level)
         elif np.count_nonzero(hits) >= _ENOUGH:
             terms = np.column_stack([hits, self.sizes]).astype(np.float64)
-            ends = interval_of(terms, lambda m: m[..., 0] / m[..., 1], self.level, None, self.seed)
+            ends = interval_of_means(terms, lambda m: m[..., 0] / m[..., 1], self.level, None, self.seed)
         else:  # resamples would often have none
             ends = bounded_mean(hits / self.sizes, 0.0, 1.0, self.level, weights=self.sizes)
         ends = Interval(max(ends.lower, 0.0), max(min(ends.upper, 1.0), ends.lower), self.level, ends.method).including(value)

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import InvalidData, need, require_whole
 from locum.core.fidelity import Fidelity
-from locum.inside.encoders import EncoderSpec, TopK
+from locum.inside.encoders import EncoderSpec, Resampling, TopK
 from locum.inside.measures import fvu, fvu_of, reconstruction_fidelity, squares
 from locum.inside.rows import ActivationRows, as_rows, finite_rows
 
@@ -53,6 +53,7 @@ class Dictionary(BaseEstimator, ABC):
     normalize: bool
     device: Any
     random_state: int
+    learn_atoms: bool = True
 
     @abstractmethod
     def spec(self) -> EncoderSpec:
@@ -129,7 +130,7 @@ class Dictionary(BaseEstimator, ABC):
             rate = 2e-4 / (self.n_latents / 16384) ** 0.5
         return Plan(
             self.n_latents, self.epochs, self.batch_size, float(rate), (self.betas[0], self.betas[1]), self.warmup,
-            self.decay, self.clip, self.normalize, str(self.device), self.random_state,
+            self.decay, self.clip, self.normalize, str(self.device), self.random_state, self.learn_atoms,
         )  # fmt: skip
 
     def _check(self, rows: ActivationRows, target: ActivationRows | None) -> None:
@@ -150,6 +151,8 @@ class Dictionary(BaseEstimator, ABC):
         spec.check(self.n_latents)
         if spec.dead is not None:
             spec.dead.check()
+        if not self.learn_atoms and isinstance(spec.dead, Resampling):
+            raise InvalidData("expected an encoder with dead=None for atoms that are not learned: resampling would change them")
         if not rows.count("train"):
             raise InvalidData(f"there are no training rows at {rows.name!r}")
         if target is not None:
@@ -418,6 +421,8 @@ class SparseAutoencoder(Dictionary):
         almost every step; with `MatchingPursuit` of the mean over them.
     normalize : bool, default=True
         Train on rows scaled so that their mean squared length is their width; the scale is folded back afterwards.
+    learn_atoms : bool, default=True
+        False leaves the atoms as they were drawn: a control, of which only encoder and bias are learned.
     device : str or torch.device, default="cpu"
     random_state : int, default=0
 
@@ -474,6 +479,7 @@ class SparseAutoencoder(Dictionary):
         decay: float = 0.2,
         clip: float | None = 1.0,
         normalize: bool = True,
+        learn_atoms: bool = True,
         device: Any = "cpu",
         random_state: int = 0,
     ) -> None:
@@ -487,6 +493,7 @@ class SparseAutoencoder(Dictionary):
         self.decay = decay
         self.clip = clip
         self.normalize = normalize
+        self.learn_atoms = learn_atoms
         self.device = device
         self.random_state = random_state
 

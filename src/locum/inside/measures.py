@@ -13,7 +13,7 @@ from locum.core.errors import InvalidData
 from locum.core.fidelity import Fidelity
 from locum.inside.rows import ActivationRows, finite_rows
 
-__all__ = ["cosine", "dead_share", "fvu", "mean_l0", "reconstruction_fidelity", "reconstruction_rivals"]
+__all__ = ["cosine", "dead_share", "fvu", "mean_l0", "interval_of_means", "reconstruction_fidelity", "reconstruction_rivals"]
 
 _HOW = "rows"
 _BLOCKS = 9  # few enough that the interval is Student's
@@ -69,10 +69,10 @@ def fvu_of(
     if np.abs(terms[:, 0] - value * terms[:, 1]).max() <= 1e-6 * terms[:, 1].mean():  # no spread but that of rounding
         return _fidelity("FVU", value, (value, value), n, documents, level, "no spread", False, region)
     with np.errstate(over="ignore"):
-        found = interval_of(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, documents, random_state)
+        found = interval_of_means(terms, lambda m: np.log(m[..., 0] / m[..., 1]), level, documents, random_state)
         lower, upper = np.exp(found.lower), np.exp(found.upper)
     if not upper < 10.0 * max(1.0, value):  # hardly any row has an error: its logarithm says nothing
-        found = interval_of(terms, lambda m: m[..., 0] / m[..., 1], level, documents, random_state)
+        found = interval_of_means(terms, lambda m: m[..., 0] / m[..., 1], level, documents, random_state)
         lower, upper = max(found.lower, 0.0), found.upper
     return _fidelity("FVU", value, (lower, upper), n, documents, level, found.method, False, region)
 
@@ -122,7 +122,7 @@ def mean_l0(
     random_state : int, default=0
     """
     counts = _active(codes).sum(axis=1).astype(float)
-    found = interval_of(counts[:, None], lambda m: m[..., 0], level, documents, random_state)
+    found = interval_of_means(counts[:, None], lambda m: m[..., 0], level, documents, random_state)
     return _fidelity(
         "L0", float(counts.mean()), (found.lower, found.upper), len(counts), documents, level, found.method, False, region
     )
@@ -227,10 +227,22 @@ def reconstruction_rivals(
     }
 
 
-def interval_of(
+def interval_of_means(
     terms: NDArray[np.float64], statistic: Callable[[Any], Any], level: float, documents: Any, random_state: int
 ) -> Interval:
-    """The bootstrap's interval; Student's over a few large blocks where so few rows differ that resamples often have none."""
+    """The bootstrap's interval; Student's over a few large blocks where so few rows differ that resamples often have none.
+
+    Parameters
+    ----------
+    terms : ndarray of shape (n, k)
+        What is averaged.
+    statistic : callable
+        Means of shape (..., k) to numbers of shape (...).
+    level : float
+    documents : array-like of shape (n,) or None
+        The interval is over documents where given.
+    random_state : int
+    """
     groups = None if documents is None else np.unique(np.asarray(documents), return_inverse=True)[1]
     try:
         return bootstrap(terms, statistic, level, groups=groups, random_state=random_state)

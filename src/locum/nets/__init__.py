@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from locum.nets.pretrained import Pretrained, minilm, smollm2
+from locum.nets.prompts import LogitDifference, ProbabilityDifference, Score, by_length, single_tokens
 from locum.nets.reference import Reference
 from locum.nets.training import History, TrainingFailed, seeded, train
 
-__all__ = ["train", "History", "TrainingFailed", "seeded", "Reference", "Pretrained", "smollm2", "minilm"]
+__all__ = [
+    "train",
+    "History",
+    "TrainingFailed",
+    "seeded",
+    "Reference",
+    "Pretrained",
+    "smollm2",
+    "minilm",
+    "LogitDifference",
+    "ProbabilityDifference",
+    "Score",
+    "single_tokens",
+    "by_length",
+]

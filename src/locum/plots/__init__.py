@@ -7,6 +7,7 @@ from locum.plots._attribution import plot_attribution
 from locum.plots._attribution_graph import plot_attribution_graph
 from locum.plots._circuit import plot_circuit, plot_heads, plot_tokens
 from locum.plots._concepts import plot_detection
+from locum.plots._control import plot_control
 from locum.plots._counterfactual_strip import plot_counterfactuals, plot_style_strip
 from locum.plots._dictionary import plot_error_curves
 from locum.plots._doses import plot_doses
@@ -52,6 +53,7 @@ __all__ = [
     "plot_doses",
     "plot_steering",
     "plot_probe",
+    "plot_control",
     "plot_series",
     "plot_landmarks",
     "plot_regret",

@@ -7,6 +7,7 @@ from locum.problems._planted import Planted
 from locum.problems.borehole import borehole
 from locum.problems.concept_tree import ConceptTree
 from locum.problems.equalities import Algorithm, DistributiveLaw, HierarchicalEquality
+from locum.problems.indirect_object import IndirectObject, IndirectObjectPrompts, TokenizedPrompts
 from locum.problems.indirect_objects import IndirectObjects
 from locum.problems.otl_circuit import otl_circuit
 from locum.problems.piston import piston
@@ -34,6 +35,9 @@ __all__ = [
     "HierarchicalEquality",
     "DistributiveLaw",
     "IndirectObjects",
+    "IndirectObject",
+    "IndirectObjectPrompts",
+    "TokenizedPrompts",
     "Formula",
     "borehole",
     "otl_circuit",
