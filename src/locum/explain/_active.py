@@ -35,6 +35,7 @@ _ROUNDS = 6
 _MOST_CANDIDATES = 12_000
 _MOST_ASKED = 50_000  # a model of a few dozen statements learns nothing from more
 _TREES = 100
+_MOST_TRIED = 500  # columns a split; half of them where there are fewer than twice as many
 _FIRST_SHARE = 1 / 3  # asked at random, so that the committee starts from the source as it is
 _THIN_SHARE = 1 / 5  # of each later round goes to rules with few answers
 _FLOOR = 0.02  # every row keeps a chance
@@ -281,7 +282,8 @@ class ActiveQueries(AskTell):
         return np.asarray(classes)[Y.argmax(axis=1)] if sure else Y
 
     def _forest(self, codes: NDArray[Any], Y: _FLOAT) -> ExtraTreesRegressor:
-        model = ExtraTreesRegressor(_TREES, max_features=0.5, random_state=self.random_state)
+        tried = min(0.5, _MOST_TRIED / codes.shape[1])
+        model = ExtraTreesRegressor(_TREES, max_features=tried, random_state=self.random_state)
         return model.fit(codes, Y[:, 0] if Y.shape[1] == 1 else Y)
 
     def _bins(self, rows: NDArray[np.intp], Y: _FLOAT) -> Bins:
