@@ -44,6 +44,12 @@ def trainer(simulate=cooling, **changes):
     return OnlineTrainer(**{"model": "mlp", "simulate": simulate, "prior": PRIOR, **usual, **changes})
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Processes that are started look for simulators by the name of their module."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+
+
 @pytest.fixture(scope="module")
 def fitted():
     return trainer().fit(400, max_updates=400, validation_runs=12)
