@@ -11,6 +11,7 @@ import sys
 import typer
 
 from locum.cli import _catalogue, _optimize, _standins, _use
+from locum.cli._emulate import emulate
 from locum.cli._explain import explain
 from locum.cli._infer import infer
 from locum.cli._inside import inside
@@ -32,6 +33,7 @@ app = typer.Typer(
 for command in (*_standins.COMMANDS, *_use.COMMANDS, *_optimize.COMMANDS, *_catalogue.COMMANDS):
     app.command()(command)
 
+app.add_typer(emulate)
 app.add_typer(explain)
 app.add_typer(infer)
 app.add_typer(inside)

@@ -50,11 +50,16 @@ from locum.emulate.online_training import (
 )
 from locum.emulate.pinn_battery import CellFields, Level, PINNEmulator
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
+from locum.emulate.saved import load_emulator
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
+from locum.emulate.tables import read_trajectories, write_trajectories
 from locum.emulate.trajectories import Trajectories
 
 __all__ = [
     "Trajectories",
+    "read_trajectories",
+    "write_trajectories",
+    "load_emulator",
     "Steps",
     "Differentiates",
     "Encodes",

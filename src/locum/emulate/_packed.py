@@ -14,21 +14,25 @@ from numpy.typing import NDArray
 from locum.core.errors import FormatError
 from locum.core.export import write_atomically
 
-__all__ = ["read_packed", "write_packed"]
+__all__ = ["kind_of", "read_packed", "write_packed"]
 
 
-def write_packed(path: Any, version: int, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_packed(
+    path: Any, model: object, version: int, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> None:
     """Write JSON-ready values and arrays.
 
     Parameters
     ----------
     path : path
+    model : object
+        Whose class the file names.
     version : int
         Of the format.
     record, arrays : mapping
     """
     packed = io.BytesIO()
-    text = np.array(json.dumps({"format": version, **record}))
+    text = np.array(json.dumps({"kind": type(model).__name__, "format": version, **record}))
     np.savez(packed, record=text, **arrays)  # type: ignore[arg-type]
     write_atomically(path, packed.getvalue())
 
@@ -56,6 +60,24 @@ def read_packed(path: Any, version: int, what: str) -> tuple[dict[str, Any], dic
         raise
     except Exception as error:
         raise FormatError(f"{path} is no {what} ({error})") from error
+    record.pop("kind", None)
     if record.pop("format", None) != version:
         raise FormatError(f"{path} is not of format {version}: update Locum to read it")
     return record, arrays
+
+
+def kind_of(path: Any) -> str:
+    """Name of the class whose model a file holds.
+
+    Raises
+    ------
+    FormatError
+        No file that `write_packed` wrote.
+    """
+    try:
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as held:
+            return str(json.loads(str(held["record"]))["kind"])
+    except OSError:
+        raise
+    except Exception as error:
+        raise FormatError(f"{path} is no saved emulator ({error})") from error

@@ -450,7 +450,7 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
 
     def save(self, path: Any) -> None:
         """Write to one file of arrays and JSON (npz), whole or not at all."""
-        write_packed(path, _FORMAT, *self.to_state())
+        write_packed(path, self, _FORMAT, *self.to_state())
 
     @classmethod
     def load(cls, path: Any) -> Self:

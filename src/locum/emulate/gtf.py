@@ -428,7 +428,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
 
     def save(self, path: Any) -> None:
         """Write to one file of arrays and JSON (npz), whole or not at all."""
-        write_packed(path, _FORMAT, *self.to_state())
+        write_packed(path, self, _FORMAT, *self.to_state())
 
     @classmethod
     def load(cls, path: Any) -> Self:

@@ -492,7 +492,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, BaseEstimator):
         arrays = {name: getattr(self, name) for name in _ARRAYS} | {"adjacency": self._graph(self.n_features_in_)}
         weights = {f"net.{name}": value.cpu().numpy() for name, value in self._model.state_dict().items()}
         told = {"settings": settings, "dt": self.dt_, "effective_dimension": self.effective_dimension_}
-        write_packed(path, _FORMAT, told, arrays | weights)
+        write_packed(path, self, _FORMAT, told, arrays | weights)
 
     @classmethod
     def load(cls, path: Any) -> Self:
