@@ -100,7 +100,8 @@ def train_dictionary(
         for step, (x, y) in enumerate(_pairs(rows, target, plan)):
             if step < done:
                 continue
-            run.step(step, _tensor(x, device) * into, _tensor(y, device) * out)
+            given = _tensor(x, device) * into
+            run.step(step, given, given if y is x else _tensor(y, device) * out)
             if progress is not None:
                 progress(step + 1, steps, run.words())
             if checkpoint is not None and (step + 1) % max(_LEAST_STEPS, steps // 20) == 0:
@@ -122,7 +123,7 @@ def _pairs(rows: ActivationRows, target: ActivationRows | None, plan: Plan) -> I
 
 
 def _tensor(x: Any, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.array(x, dtype=np.float32)).to(device)
+    return torch.from_numpy(np.asarray(x, dtype=np.float32)).to(device)
 
 
 def _mean(rows: ActivationRows) -> torch.Tensor:
