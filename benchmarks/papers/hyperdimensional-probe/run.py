@@ -10,21 +10,20 @@ stopped goes on from there; delete the folder to start over. What moves the mode
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main, over, over_seeds, tidy
+from claims import Claim, Kept, main, over, over_seeds, tidy
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from prompts import (
-    KEPT,
     VERSION,
     Corpus,
     Split,
@@ -48,22 +47,14 @@ SITES = {"block 20": "model.layers.19", "last block": "model.layers.29"}
 STEP = 0.25  # of the length of the state
 
 
-class Cells:
-    """Parts of the measurement, each made once and kept as JSON; those of a quick run are not kept."""
+class Cells(Kept):
+    """Parts of the measurement, each made once, in numbers that JSON has."""
 
     def __init__(self, quick: bool, device: str) -> None:
-        self.folder = None if quick else KEPT / f"cells-{VERSION}-{device}"
+        super().__init__("hyperdimensional-probe", quick, [VERSION, device])
 
-    def __call__(self, name: str, make: Callable[[], dict]) -> dict:
-        if self.folder is None:
-            return json.loads(json.dumps(tidy(make())))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder / f"{name.replace(' ', '-')}.json"
-        if not file.exists():
-            beside = file.with_suffix(".part")
-            beside.write_text(json.dumps(tidy(make())), encoding="utf-8")
-            beside.replace(file)
-        return json.loads(file.read_text(encoding="utf-8"))
+    def __call__(self, name: Sequence[Any], work: Callable[[], Any]) -> Any:
+        return super().__call__(name, lambda: tidy(work()))
 
 
 # ---------------------------------------------------------------------- fitting and reading
