@@ -223,29 +223,14 @@ def test_units_that_do_not_fit_are_refused():
 
 # ---------------------------------------------------------------------- the page in a browser
 @pytest.fixture
-def show(browser, tmp_path):
-    contexts, complaints, requests = [], [], []
-
+def show(opened, tmp_path):
     def open_page(told, hash_="", **settings):
-        path = tmp_path / f"page-{len(contexts)}.html"
+        path = tmp_path / f"page-{len(opened.contexts)}.html"
         told.to_html(path)
-        contexts.append(browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **settings}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(5000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: requests.append(request.url.split("#")[0]))
-        page.goto(path.as_uri() + hash_)
-        return page
+        return opened(path, hash_, **settings)
 
-    open_page.complaints, open_page.requests = complaints, requests
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert len(requests) == len(contexts)
-    assert all(url.startswith("file://") for url in requests)
+    open_page.complaints, open_page.requests = opened.complaints, opened.requests
+    return open_page
 
 
 def listed(page):

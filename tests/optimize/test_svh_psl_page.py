@@ -81,25 +81,13 @@ def test_too_few_foretold_designs_are_said_so():
 
 
 @pytest.fixture
-def show(browser, tmp_path):
-    complaints, contexts = [], []
-
+def show(opened, tmp_path):
     def open_page(each):
-        path = tmp_path / f"{len(contexts)}.html"
+        path = tmp_path / f"{len(opened.contexts)}.html"
         each.to_html(path)
-        contexts.append(browser.new_context(viewport={"width": 1100, "height": 900}))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: request.url.startswith("file:") or complaints.append(request.url))
-        page.goto(path.as_uri())
-        return page
+        return opened(path, viewport={"width": 1100, "height": 900})
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return open_page
 
 
 def number(text):

@@ -1,8 +1,9 @@
-"""What a text such as "module:function" names."""
+"""What a text such as "module:function" names, and where an installed package lies."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from functools import reduce
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from locum.core.errors import InvalidData
 
-__all__ = ["imported"]
+__all__ = ["imported", "package_folder"]
 
 
 def imported(path: str, folder: Path | None = None) -> Any:
@@ -46,3 +47,14 @@ def imported(path: str, folder: Path | None = None) -> Any:
     except AttributeError as error:
         where = getattr(found, "__file__", "Python itself")
         raise InvalidData(f"module {module!r} has no {name!r}; it is read from {where}") from error
+
+
+def package_folder(name: str) -> Path | None:
+    """The folder of an installed package, found without importing it; None where it is not installed.
+
+    Parameters
+    ----------
+    name : str
+    """
+    spec = importlib.util.find_spec(name)
+    return None if spec is None or not spec.submodule_search_locations else Path(spec.submodule_search_locations[0])

