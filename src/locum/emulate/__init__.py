@@ -52,6 +52,7 @@ from locum.emulate.pinn_battery import CellFields, Level, PINNEmulator
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.saved import load_emulator
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
+from locum.emulate.symbolic import LawSource, SymbolicBenchmark, SymbolicTable
 from locum.emulate.tables import read_trajectories, write_trajectories
 from locum.emulate.trajectories import Trajectories
 
@@ -88,6 +89,9 @@ __all__ = [
     "LaggedRegressor",
     "MeanForecast",
     "SurrogatePretrainer",
+    "LawSource",
+    "SymbolicBenchmark",
+    "SymbolicTable",
     "SeriesForecaster",
     "RecurrentForecaster",
     "forecast_errors",
