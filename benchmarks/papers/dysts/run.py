@@ -28,12 +28,15 @@ from locum.core.errors import need
 from locum.core.lyapunov import kaplan_yorke
 from locum.core.measures.rankings import SpearmanCorrelation
 from locum.emulate import (
+    LSTM,
     Analogues,
     ForecastBenchmark,
     ImportanceTrainer,
     LaggedMap,
     LaggedRegressor,
     MeanForecast,
+    NBeats,
+    NetworkForecaster,
     SurrogatePretrainer,
     SymbolicBenchmark,
 )
@@ -78,6 +81,22 @@ def forecasting(names: list[str], origins: int, trees: int) -> Iterator[Claim]:
     less = table.by_system("linear lags") - table.by_system("random forest")
     yield Claim("a forest forecasts better than linear lags", "sMAPE of linear lags less that of the forest, mean",
                 *over_seeds(less), len(less), needed=False)  # fmt: skip
+
+
+def networks(names: list[str], origins: int, epochs: int) -> Iterator[Claim]:
+    """N-BEATS and an LSTM beside what needs no network, on systems drawn beforehand."""
+    models = {
+        "mean": MeanForecast(), "linear lags": LaggedMap(25), "random forest": forest(20),
+        "N-BEATS": NetworkForecaster(NBeats(), epochs=epochs), "LSTM": NetworkForecaster(LSTM(), epochs=epochs),
+    }  # fmt: skip
+    table = ForecastBenchmark([chaos.load(name) for name in names], n_origins=origins).run(models)
+    errors = {name: table.by_system(name) for name in models}
+    details = {"systems": list(names), "sMAPE": {name: one.tolist() for name, one in errors.items()}}
+    rest = {name: float(np.median(one)) for name, one in errors.items() if name != "N-BEATS"}
+    other = min(rest, key=lambda name: rest[name])
+    less = errors[other] - errors["N-BEATS"]
+    yield Claim("N-BEATS forecasts best", f"sMAPE of {other} less that of N-BEATS, mean over systems", *over_seeds(less),
+                len(less), details=details | {"medians": rest | {"N-BEATS": float(np.median(errors["N-BEATS"]))}})  # fmt: skip
 
 
 class LaggedAnalogues(Analogues):
@@ -239,6 +258,7 @@ def measure(quick: bool, seed: int) -> Iterator[Claim]:
     names = list(chaos.names())
     drawn = np.random.default_rng(4).permutation(names).tolist()
     yield from forecasting(sorted(drawn[:10]) if quick else names, 2 if quick else 5, 10 if quick else 20)
+    yield from networks(sorted(drawn[:2] if quick else drawn[:10]), 1 if quick else 2, 5 if quick else 100)
     yield from integration(sorted(drawn[:5] if quick else drawn[:30]))
     smooth = [name for name in drawn if not chaos.load(name).properties.nonautonomous]
     yield from exponents(sorted(smooth[:6] if quick else smooth[:25]), 20 if quick else 150)

@@ -34,6 +34,7 @@ from locum.emulate.fab_devs import (
 )
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
 from locum.emulate.info_koopman import KoopmanEmulator, KoopmanWarning, Modes
+from locum.emulate.network_forecasts import LSTM, NBeats, NetworkForecaster
 from locum.emulate.online_training import (
     DirectField,
     FieldStepper,
@@ -89,6 +90,9 @@ __all__ = [
     "LaggedRegressor",
     "MeanForecast",
     "SurrogatePretrainer",
+    "LSTM",
+    "NBeats",
+    "NetworkForecaster",
     "LawSource",
     "SymbolicBenchmark",
     "SymbolicTable",
