@@ -77,7 +77,7 @@ class NetworkForecaster(Forecasts, BaseEstimator):
 
     Parameters
     ----------
-    network : NBeats or LSTM, default=NBeats()
+    network : NBeats or LSTM, default=NBeats(blocks=8, layers=4, width=64, expansion=5)
     rows : int, default=50
         Of the window.
     epochs : int, default=200
