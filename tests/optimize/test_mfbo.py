@@ -76,6 +76,7 @@ def test_moments_of_all_levels_are_one_covariance(surrogate):
 @every
 def test_same_data_same_numbers_and_believing_keeps_settings(surrogate):
     designs, values = nested()
+    values[1] = values[1] + 0.3 * np.cos(9 * designs[1][:, 0])  # else a plane is all that the truth adds, which nothing bends
     fresh = np.array([[0.13], [0.77]])
     one = surrogate.fit(designs, values)
     before = one.predict(fresh)
@@ -104,15 +105,21 @@ def test_recursive_and_joint_agree_on_nested_designs(make, ratio):
 
 
 def test_covariances_of_levels_are_those_of_the_formula():
-    # Three levels at one design, nothing near: ρ² s² of the level below and s² of what each adds.
+    # Three levels at one design, nothing near: ρ² s² of the level below, s² of what each adds, and what is left of its plane.
     designs, values = three()
     settings = AutoregressiveProcess(noise=0.0).fit(designs, values).settings_
     settings = replace(settings, lengths=np.full((3, 2), 1e-3), variances=np.array([2.0, 0.5, 0.25]),
                        ratios=np.array([[1.5], [-0.5]]), spreads=np.ones(3))  # fmt: skip
     fitted = AutoregressiveProcess(noise=0.0, settings=settings).fit(designs, values)
     found = fitted.moments(torch.tensor([[0.501, 0.502]]).double())
-    second = 1.5**2 * 2 + 0.5
-    expected = [[2, 3, -1.5], [3, second, -0.5 * second], [-1.5, -0.5 * second, 0.25 * second + 0.25]]
+
+    def plane_left(X, noise):  # of a Bayesian linear regression, height 1 and slopes 12 / d
+        rows, at = np.column_stack([np.ones(len(X)), X - 0.5]), np.array([1, 0.001, 0.002])
+        return at @ np.linalg.solve(np.diag([1, 1 / 6, 1 / 6]) + rows.T @ rows / noise, at)
+
+    second = 1.5**2 * 2 + 0.5 + plane_left(designs[1], 0.5)
+    third = 0.25 * second + 0.25 + plane_left(designs[2], 0.25)
+    expected = [[2, 3, -1.5], [3, second, -0.5 * second], [-1.5, -0.5 * second, third]]
     assert np.allclose(found.covariance[0].detach(), expected, atol=1e-6)
 
 

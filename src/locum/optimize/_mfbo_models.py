@@ -27,7 +27,7 @@ from gpytorch.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from locum.optimize._mfbo_likelihood import LevelLikelihood
+from locum.optimize._mfbo_likelihood import LevelLikelihood, plane
 from locum.optimize._process import PlainProcess, root_of
 
 __all__ = [
@@ -47,7 +47,7 @@ _FIRST_LENGTHS = (-1.0, 1.0)  # of the starts, off the centre of their prior
 _SMOOTH = 2.5  # and of what levels add, in one more start: its size rises as much
 _RATIO = (0.7, 1.0)  # prior of ρ between standardised levels
 _SLOPE = (0.0, 0.5)
-WHOLE, REST = (0.0, 1.0), (-1.5, 3.0)  # priors of the logarithms of the variances: of level 0, and of what is added
+WHOLE, REST = (0.0, 1.0), (-1.5, 1.5)  # priors of the logarithms of the variances: of level 0, and of what is added
 MEAN = (0.0, 1.0)
 _SHARED = (0.8, 0.8)  # prior of what levels have in common
 
@@ -258,7 +258,10 @@ def _covariance(A: Any, B: Any, parts: dict[str, Any], correlation: Callable[[An
     one, other, total = _weights(A, parts["ratios"], L), _weights(B, parts["ratios"], L), 0.0
     for j in range(L):
         R = correlation(apart(A[..., :-1], B[..., :-1], parts["lengths"][j]))
-        total = total + parts["variances"][j] * one[..., :, None, j] * other[..., None, :, j] * R
+        own = parts["variances"][j] * R
+        if j:
+            own = own + plane(A[..., :-1], B[..., :-1])
+        total = total + one[..., :, None, j] * other[..., None, :, j] * own
     return total
 
 
@@ -299,7 +302,7 @@ def _level_model(
 def _layout(d: int, L: int, linear: bool, learn: bool) -> Layout:
     parts: dict[str, tuple[tuple[int, ...], float, float]] = {
         "lengths": ((L, d), *lengths_prior(d)), "whole": ((1,), *WHOLE), "rest": ((L - 1,), *REST),
-        "ratio": ((L - 1, 1), *_RATIO), "slopes": ((L - 1, d if linear else 0), *_SLOPE), "means": ((L,), *MEAN),
+        "ratio": ((L - 1, 1), *_RATIO), "slopes": ((L - 1, d if linear else 0), *_SLOPE), "mean": ((1,), *MEAN),
         "noise": ((L if learn else 0,), *LEARNT_NOISE),
     }  # fmt: skip
     return Layout(parts)
@@ -309,7 +312,8 @@ def _named(parts: dict[str, _FLOAT], given: _FLOAT | None) -> dict[str, _FLOAT]:
     """Settings from the parts of a vector."""
     return {
         "lengths": np.exp(parts["lengths"]), "variances": np.exp(np.concatenate([parts["whole"], parts["rest"]])),
-        "ratios": np.concatenate([parts["ratio"], parts["slopes"]], axis=1), "means": parts["means"],
+        "ratios": np.concatenate([parts["ratio"], parts["slopes"]], axis=1),
+        "means": np.concatenate([parts["mean"], np.zeros(len(parts["ratio"]))]),
         "noise": np.exp(parts["noise"]) if given is None else given,
     }  # fmt: skip
 
@@ -408,16 +412,16 @@ def settings_of_step(
     layout = Layout({
         "lengths": ((d,), *lengths_prior(d)), "variance": ((1,), *(WHOLE if first else REST)),
         "ratio": ((0 if first else 1,), *_RATIO), "slopes": ((d if linear and not first else 0,), *_SLOPE),
-        "mean": ((1,), *MEAN),
+        "mean": ((1 if first else 0,), *MEAN),
     })  # fmt: skip
+    unit = LEAST_NOISE * torch.eye(len(y), dtype=y.dtype)
 
     def density(at: dict[str, Any]) -> Any:
-        R = CORRELATIONS[kernel](apart(rows, rows, at["lengths"].exp()))
-        rest = y - at["mean"]
-        if not first:
-            slopes = (rows - 0.5) @ at["slopes"] if linear else 0.0
-            rest = rest - (at["ratio"] + slopes) * below
-        return likelihood(at["variance"].exp() * R + LEAST_NOISE * torch.eye(len(y), dtype=y.dtype), rest)
+        R, v = CORRELATIONS[kernel](apart(rows, rows, at["lengths"].exp())), at["variance"].exp()
+        if first:
+            return likelihood(v * R + unit, y - at["mean"])
+        slopes = (rows - 0.5) @ at["slopes"] if linear else 0.0
+        return likelihood(v * R + plane(rows, rows) + unit, y - (at["ratio"] + slopes) * below)
 
     starts = [layout.start(lengths=off) for off in _FIRST_LENGTHS]
     if not first:
@@ -425,7 +429,7 @@ def settings_of_step(
     found = mode(traced(density), layout, starts)
     return {
         "lengths": np.exp(found["lengths"]), "variance": float(np.exp(found["variance"][0])),
-        "ratio": np.concatenate([found["ratio"], found["slopes"]]), "mean": float(found["mean"][0]),
+        "ratio": np.concatenate([found["ratio"], found["slopes"]]), "mean": float(found["mean"].sum()),
     }  # fmt: skip
 
 
@@ -449,7 +453,7 @@ class Nested:
         self._roots, self._held = [], []
         for k, (X, rest) in enumerate(zip(designs, rests, strict=True)):
             noise = float(settings.noise[k]) + LEAST_NOISE
-            K = settings.variances[k] * self.correlation(apart(X, X, self._lengths[k]))
+            K = self._own(X, X, k)
             self._roots.append(root_of(K + noise * torch.eye(len(X), dtype=X.dtype)))
             self._held.append(torch.cholesky_solve((rest - self._own_mean(X, k))[:, None], self._roots[k])[:, 0])
 
@@ -458,6 +462,11 @@ class Nested:
         one = self._ratios[k]
         return one[0] + ((X - 0.5) @ one[1:] if len(one) > 1 else torch.zeros(len(X), dtype=X.dtype))
 
+    def _own(self, A: Any, B: Any, k: int) -> Any:
+        """Prior covariance of what a level adds."""
+        K = self.settings.variances[k] * self.correlation(apart(A, B, self._lengths[k]))
+        return K + plane(A, B) if k else K
+
     def _own_mean(self, X: Any, k: int) -> Any:
         below = self._means[k - 1] * self.ratio(X, k - 1) if k else 0.0
         return self._means[k] - below + torch.zeros(len(X), dtype=X.dtype)
@@ -465,10 +474,11 @@ class Nested:
     def __call__(self, X: Any) -> Moments:
         means, rows = [], []
         for k in range(len(self.designs)):
-            cross = self.settings.variances[k] * self.correlation(apart(X, self.designs[k], self._lengths[k]))
+            cross = self._own(X, self.designs[k], k)
             white = torch.linalg.solve_triangular(self._roots[k], cross.mT, upper=False)
             mean = self._own_mean(X, k) + cross @ self._held[k]
-            own = (self.settings.variances[k] - (white**2).sum(dim=0)).clamp_min(0)
+            whole = self._own(X[:, None], X[:, None], k)[:, 0, 0]
+            own = (whole - (white**2).sum(dim=0)).clamp_min(0)
             if k == 0:
                 means, rows = [mean], [[own]]
                 continue
