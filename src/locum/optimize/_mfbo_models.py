@@ -34,7 +34,7 @@ __all__ = [
     "CORRELATIONS", "LEARNT_NOISE", "LEAST_NOISE", "MEAN", "REST", "WHOLE", "Joint", "Layout", "LevelKernel", "Moments",
     "Nested", "Settings",
     "apart", "autoregressive_model", "coregionalized_model", "coregionalized_settings", "explained", "fitted_with",
-    "lengths_prior", "likelihood", "mode", "over_positions", "settings_of_levels", "settings_of_step", "traced",
+    "lengths_prior", "level_covariance", "likelihood", "mode", "over_positions", "settings_of_levels", "settings_of_step", "traced",
 ]  # fmt: skip
 
 _FLOAT = NDArray[np.float64]
@@ -122,13 +122,19 @@ class Joint:
         return whole * self.spreads[:, None] * self.spreads
 
     def __call__(self, X: Any) -> Moments:
-        process, L, rows = self.process, len(self.codes), self._rows(X)
-        flat = rows.reshape(len(X) * L, -1)
+        return Moments(*self.of_rows(self._rows(X)))
+
+    def of_rows(self, rows: Any) -> tuple[Any, Any]:
+        """Mean and covariance of groups of rows (x, code), shape (b, m, d + 1), as tensors (b, m) and (b, m, m)."""
+        process, (b, m, _) = self.process, rows.shape
+        flat = rows.reshape(b * m, -1)
         cross = self.covariance(flat, process.train)
-        mean = (process.prior_mean(flat) + cross @ process.weights).reshape(-1, L)
-        white = torch.linalg.solve_triangular(process.root, cross.mT, upper=False).reshape(-1, len(X), L)
+        mean = (process.prior_mean(flat) + cross @ process.weights).reshape(b, m)
+        white = torch.linalg.solve_triangular(process.root, cross.mT, upper=False).reshape(-1, b, m)
         whole = self.covariance(rows, rows) - torch.einsum("nbi,nbj->bij", white, white)
-        return Moments(mean * self.spreads + self.centres, whole * self.spreads[:, None] * self.spreads)
+        level = (rows[..., -1:].detach() - self.codes).abs().argmin(dim=-1)
+        spread = self.spreads[level]
+        return mean * spread + self.centres[level], whole * spread[..., :, None] * spread[..., None, :]
 
 
 # ---------------------------------------------------------------------- settings of levels on top of one another
@@ -252,14 +258,16 @@ def _weights(rows: Any, ratios: Any, L: int) -> Any:
     return torch.stack(out, dim=-1)
 
 
-def _covariance(A: Any, B: Any, parts: dict[str, Any], correlation: Callable[[Any], Any]) -> Any:
-    """Of levels on top of one another, at rows (x, level)."""
+def level_covariance(
+    A: Any, B: Any, parts: dict[str, Any], correlation: Callable[[Any], Any], *, planes: bool = True
+) -> Any:
+    """Of levels on top of one another, at rows (x, level); with or without the planes of what levels add."""
     L = len(parts["variances"])
     one, other, total = _weights(A, parts["ratios"], L), _weights(B, parts["ratios"], L), 0.0
     for j in range(L):
         R = correlation(apart(A[..., :-1], B[..., :-1], parts["lengths"][j]))
         own = parts["variances"][j] * R
-        if j:
+        if j and planes:
             own = own + plane(A[..., :-1], B[..., :-1])
         total = total + one[..., :, None, j] * other[..., None, :, j] * own
     return total
@@ -351,7 +359,7 @@ def autoregressive_model(rows: _FLOAT, values: _FLOAT, settings: Settings, kerne
     parts = {name: torch.as_tensor(getattr(settings, name)) for name in ("lengths", "variances", "ratios")}
 
     def covariance(A: Any, B: Any) -> Any:
-        return _covariance(A, B, parts, CORRELATIONS[kernel])
+        return level_covariance(A, B, parts, CORRELATIONS[kernel])
 
     return _level_model(rows, values, covariance, settings.means, settings.noise)
 
