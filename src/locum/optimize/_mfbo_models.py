@@ -28,13 +28,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from locum.optimize._mfbo_likelihood import LevelLikelihood, plane
+from locum.optimize._mfbo_reduced import Reduced, directions
 from locum.optimize._process import PlainProcess, root_of
 
 __all__ = [
     "CORRELATIONS", "LEARNT_NOISE", "LEAST_NOISE", "MEAN", "REST", "WHOLE", "Joint", "Layout", "LevelKernel", "Moments",
-    "Nested", "Settings",
-    "apart", "autoregressive_model", "coregionalized_model", "coregionalized_settings", "explained", "fitted_with",
-    "lengths_prior", "level_covariance", "likelihood", "mode", "over_positions", "settings_of_levels", "settings_of_step", "traced",
+    "Nested", "Settings", "apart", "autoregressive_model", "coregionalized_model", "coregionalized_settings", "explained",
+    "fitted_with", "lengths_prior", "level_covariance", "likelihood", "mode", "over_positions", "settings_of_levels",
+    "settings_of_step", "traced",
 ]  # fmt: skip
 
 _FLOAT = NDArray[np.float64]
@@ -307,9 +308,12 @@ def _level_model(
     return model.eval()
 
 
-def _layout(d: int, L: int, linear: bool, learn: bool) -> Layout:
+def _layout(d: int, L: int, linear: bool, learn: bool, components: int | None) -> Layout:
+    centre, width = lengths_prior(d)
+    # Numbers in place of lengths: with all inputs in one direction alike, each length has its usual prior.
+    numbers = ((L, components or 0), math.log(d) - 2 * centre, 2 * width)
     parts: dict[str, tuple[tuple[int, ...], float, float]] = {
-        "lengths": ((L, d), *lengths_prior(d)), "whole": ((1,), *WHOLE), "rest": ((L - 1,), *REST),
+        "lengths": ((L, d), centre, width) if components is None else numbers, "whole": ((1,), *WHOLE), "rest": ((L - 1,), *REST),
         "ratio": ((L - 1, 1), *_RATIO), "slopes": ((L - 1, d if linear else 0), *_SLOPE), "mean": ((1,), *MEAN),
         "noise": ((L if learn else 0,), *LEARNT_NOISE),
     }  # fmt: skip
@@ -327,8 +331,9 @@ def _named(parts: dict[str, _FLOAT], given: _FLOAT | None) -> dict[str, _FLOAT]:
 
 
 def settings_of_levels(
-    rows: _FLOAT, values: _FLOAT, centres: _FLOAT, spreads: _FLOAT, *, noise: _FLOAT | None, linear: bool, kernel: str
-) -> Settings:
+    rows: _FLOAT, values: _FLOAT, centres: _FLOAT, spreads: _FLOAT, *, noise: _FLOAT | None, linear: bool, kernel: str,
+    components: int | None = None,
+) -> Settings:  # fmt: skip
     """Settings of levels on top of one another from all of their values at once.
 
     Parameters
@@ -343,14 +348,21 @@ def settings_of_levels(
     linear : bool
         Whether ρ may change over the box.
     kernel : str
+    components : int or None, default=None
+        Directions of partial least squares that lengths follow from; each length is free where None.
     """
-    layout = _layout(rows.shape[1] - 1, len(centres), linear, noise is None)
-    falls = LevelLikelihood(rows, values, len(centres), kernel, noise, LEAST_NOISE)
-    starts = [layout.start(lengths=off) for off in _FIRST_LENGTHS]
+    layout = _layout(rows.shape[1] - 1, len(centres), linear, noise is None, components)
+    falls: Falls = LevelLikelihood(rows, values, len(centres), kernel, noise, LEAST_NOISE)
+    if components is not None:
+        falls = Reduced(falls, directions(rows, values, len(centres), components))
+    turn = 1.0 if components is None else -2.0  # of lengths to numbers
+    starts = [layout.start(lengths=turn * off) for off in _FIRST_LENGTHS]
     if len(centres) > 1:  # a trend from level to level is far from both of these
         starts.append(layout.start(rest=_SMOOTH, ratio=1.0 - _RATIO[0]))
-        layout.of(starts[-1])["lengths"][1:] += _SMOOTH
+        layout.of(starts[-1])["lengths"][1:] += turn * _SMOOTH
     found = mode(falls, layout, starts)
+    if isinstance(falls, Reduced):
+        found["lengths"] = falls.lengths(found["lengths"])
     return Settings(**_named(found, noise), centres=centres, spreads=spreads)
 
 

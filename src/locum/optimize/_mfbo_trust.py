@@ -67,7 +67,7 @@ class TrustRegion:
     successes : int, default=3
         Evaluations of the truth in a row that improve on the best, after which the side doubles.
     failures : int or None, default=None
-        Evaluations of the truth in a row that do not, after which it halves; 4, or the number of parameters if more, where None.
+        Evaluations of the truth in a row that do not, after which it halves; the number of parameters, 4 or more, where None.
 
     Notes
     -----
