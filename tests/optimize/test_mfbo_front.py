@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("botorch")
 
-from locum.core.errors import InvalidData, TargetError  # noqa: E402
-from locum.optimize import Space  # noqa: E402
-from locum.optimize.mfbo import Fidelities  # noqa: E402
-from locum.optimize.mfbo_front import MultiFidelityParetoOptimizer  # noqa: E402
+from locum.core.errors import InvalidData, TargetError
+from locum.optimize import Space
+from locum.optimize.mfbo import Fidelities
+from locum.optimize.mfbo_front import MultiFidelityParetoOptimizer
 
 BOX = Space.box([(-2, 2), (-2, 2)])
 

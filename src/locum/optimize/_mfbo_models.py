@@ -313,7 +313,8 @@ def _layout(d: int, L: int, linear: bool, learn: bool, components: int | None) -
     # Numbers in place of lengths: with all inputs in one direction alike, each length has its usual prior.
     numbers = ((L, components or 0), math.log(d) - 2 * centre, 2 * width)
     parts: dict[str, tuple[tuple[int, ...], float, float]] = {
-        "lengths": ((L, d), centre, width) if components is None else numbers, "whole": ((1,), *WHOLE), "rest": ((L - 1,), *REST),
+        "lengths": ((L, d), centre, width) if components is None else numbers,
+        "whole": ((1,), *WHOLE), "rest": ((L - 1,), *REST),
         "ratio": ((L - 1, 1), *_RATIO), "slopes": ((L - 1, d if linear else 0), *_SLOPE), "mean": ((1,), *MEAN),
         "noise": ((L if learn else 0,), *LEARNT_NOISE),
     }  # fmt: skip

@@ -105,8 +105,9 @@ class MultiFidelityParetoOptimizer:
     papers = ("mfbo",)
 
     def __init__(
-        self, space: Space, fidelities: Fidelities, objectives: int = 2, *, direction: str, random_state: int = 0, **settings: Any
-    ) -> None:
+        self, space: Space, fidelities: Fidelities, objectives: int = 2, *, direction: str, random_state: int = 0,
+        **settings: Any,
+    ) -> None:  # fmt: skip
         require_whole(2, objectives=objectives)
         require_one_of(("minimize", "maximize"), direction=direction)
         self.space, self.fidelities, self.objectives, self.direction = space, fidelities, objectives, direction
@@ -198,7 +199,8 @@ class MultiFidelityParetoOptimizer:
         """The front so far, of what was evaluated at the truth."""
         levels, top = np.array([one.level for one in self.evaluations], dtype=np.intp), len(self.fidelities) - 1
         values = np.array(self.values).reshape(-1, self.objectives)
-        kept = [i for i in np.flatnonzero((levels == top) & np.isfinite(values).all(axis=1)) if (self.constraints[i] >= 0).all()]
+        worked = np.flatnonzero((levels == top) & np.isfinite(values).all(axis=1))
+        kept = [i for i in worked if (self.constraints[i] >= 0).all()]
         if not kept:
             raise TargetError("no evaluation of the truth worked and kept the constraints, so there is no front")
         chosen = np.array(kept)[nondominated(self._turn * values[kept])]
