@@ -242,8 +242,8 @@ def test_a_sharp_optimum_gives_way_to_a_broad_one():
         return -float(1.2 * np.exp(-(((x - 0.2) / 0.03) ** 2)) + np.exp(-(((x - 0.7) / 0.25) ** 2)))
 
     levels = Fidelities([lambda p: 0.9 * truth(p) + 0.1 * p["x0"], truth], [1.0, 10.0])
-    sharp = optimizer(levels, initial=(24, 12)).run(budget=250)
-    broad = optimizer(levels, initial=(24, 12), input_noise=InputNoise({"x0": 0.06})).run(budget=250)
+    sharp = optimizer(levels, initial=(24, 10)).run(budget=200)
+    broad = optimizer(levels, initial=(24, 10), input_noise=InputNoise({"x0": 0.06}, draws=8)).run(budget=155)
     assert sharp.x["x0"] == pytest.approx(0.2, abs=0.02)
     assert broad.x["x0"] == pytest.approx(0.7, abs=0.08)
     made = np.clip(broad.x["x0"] + 0.06 * np.random.default_rng(0).normal(size=4000), 0, 1)
