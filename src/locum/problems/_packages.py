@@ -17,7 +17,6 @@ _HOLDERS = {  # modules, and how they are installed
     "RNA": "ViennaRNA==2.8.0",
     "aerosandbox": "aerosandbox==4.2.10",
     "neuralfoil": "neuralfoil==0.3.3",
-    "skfem": "scikit-fem==12.0.2",
 }
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from locum.core.errors import InvalidData, require_whole
-from locum.problems._packages import holder
+from locum.core.errors import InvalidData, need, require_whole
 
 __all__ = ["CANTILEVER_BOUNDS", "cantilever"]
 
@@ -43,7 +42,9 @@ def cantilever(X: ArrayLike, cells: int, poisson: float = 0.3) -> _FLOAT:
     Raises
     ------
     InvalidData
-        scikit-fem is not installed, or a hole that leaves the plate.
+        A hole that leaves the plate, or numbers that cannot be used.
+    MissingExtra
+        scikit-fem is not installed.
 
     Notes
     -----
@@ -56,7 +57,7 @@ def cantilever(X: ArrayLike, cells: int, poisson: float = 0.3) -> _FLOAT:
     >>> bool(0.5 < cantilever([[1.2, 0.5, 0.2, 0.2]], 6)[0] < 2.0)
     True
     """
-    holder("skfem", "finite elements")
+    need("skfem", "a cantilever by finite elements", "sim")
     require_whole(2, cells=cells)
     if not 0 <= poisson <= 0.5:
         raise InvalidData(f"expected poisson= from 0 to 0.5, got {poisson!r}")
