@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from locum.core.errors import InvalidData, require_whole
 from locum.optimize.space import Point, Space
 
-__all__ = ["Evaluation", "by_level", "first_counts", "since_better"]
+__all__ = ["Evaluation", "best_designs", "by_level", "first_counts", "since_better"]
 
 _FLOAT = NDArray[np.float64]
 _FEWEST = 3  # designs at the truth, without which neither ρ nor what it adds is known
+_LEADERS = 3  # of the best designs of each level
 _MOST_RATIO = 4.0  # of the counts of two levels in the first design
 
 
@@ -74,6 +75,12 @@ def by_level(
             rows[level].append(point)
             found[level].append(values[i])
     return [space.encode(one) for one in rows], [np.array(one) for one in found]
+
+
+def best_designs(space: Space, designs: Sequence[_FLOAT], values: Sequence[_FLOAT]) -> list[Point]:
+    """The best designs at the truth, and of each level below; larger values are better."""
+    best = [X[np.argsort(-y, kind="stable")[:_LEADERS]] for X, y in zip(designs, values, strict=True)]
+    return space.decode(np.concatenate(best[::-1]))
 
 
 def since_better(levels: Sequence[int], heights: Sequence[float], cost: _FLOAT, first: float) -> float:

@@ -33,7 +33,7 @@ from locum.optimize._mfbo_acquisitions import (
 from locum.optimize._mfbo_feasibility import LevelClassifier
 from locum.optimize._mfbo_fidelities import ContinuousFidelity, Fidelities
 from locum.optimize._mfbo_inputs import InputNoise, Varied
-from locum.optimize._mfbo_records import Evaluation, by_level, first_counts, since_better
+from locum.optimize._mfbo_records import Evaluation, best_designs, by_level, first_counts, since_better
 from locum.optimize._mfbo_result import MultiFidelityResult, correlations, left_out
 from locum.optimize._mfbo_rollout import TwoStepRollout
 from locum.optimize._mfbo_surrogates import (
@@ -81,7 +81,6 @@ _FLOAT = NDArray[np.float64]
 _DIRECTIONS = ("minimize", "maximize")
 _FAILURES = ("learn", "leave out")
 _CANDIDATES = 256  # designs that fill the space, for acquisitions that look for a maximum over it
-_LEADERS = 3
 _UNSURE = 0.25  # of what may be spent below the truth, as long as a level is not known to be correlated with it
 _TRIED = 8  # common designs, from which on a level that may not be correlated is left alone
 _QUIET = 3  # proposals in a row without an expected gain, after which a run with a tolerance ends
@@ -522,7 +521,7 @@ class MultiFidelityOptimizer:
         surrogate, limits = self._surrogates()
         standing, levels = self._standing(surrogate, int(rng.integers(2**31))), self._useful()
         with seeded(int(rng.integers(2**31))):
-            aimed, leaders = self._aimed(self._believing()), self._leaders()
+            aimed, leaders = self._aimed(self._believing()), best_designs(self.space, *self._told())
             window = self._window(standing, leaders)
             search = Proposal(self.space, aimed, limits, standing, leaders, known, levels, rng, window)
             found = [(search.best_mean()[0], levels[-1])] if self._forced(search, standing) else search.by(self.acquisition)
@@ -591,11 +590,3 @@ class MultiFidelityOptimizer:
         }  # fmt: skip
         tensors: dict[str, Any] = {name: torch.as_tensor(part) for name, part in parts.items()}
         return Standing(**tensors, starved=starved, seed=seed)
-
-    def _leaders(self) -> list[Point]:
-        """The best designs at the truth, and of each level below."""
-        designs, values = self._told()
-        out = []
-        for X, y in zip(designs[::-1], values[::-1], strict=True):
-            out += [X[i] for i in np.argsort(-y, kind="stable")[:_LEADERS]]
-        return self.space.decode(out)
