@@ -241,28 +241,27 @@ def test_levels_that_there_are_not_cannot_be_asked():
 
 
 # ---------------------------------------------------------------------- many parameters
-def ridge(n, seed, d=20):
-    """A cheap level and the truth along one direction of twenty inputs."""
+def ridge(n, seed, some, d=20):
+    """A cheap level and the truth along one direction of twenty inputs, of which some matter."""
     X = np.random.default_rng(seed).random((n, d))
-    t = (X - 0.5) @ (np.arange(d) < 4) / 2
-    return X, np.sin(4 * t), 1.5 * np.sin(4 * t) + 0.5 * t
+    t = (X - 0.5) @ (np.arange(d) < some) / np.sqrt(some)
+    return X, np.sin(3 * t), 1.5 * np.sin(3 * t) + 0.5 * t
 
 
-def test_few_directions_foretell_better_where_few_matter():
-    X, low_values, high_values = ridge(60, 0)
-    fresh, _, truth = ridge(400, 1)
+def test_few_directions_foretell_better_where_all_inputs_matter():
+    X, low_values, high_values = ridge(30, 0, 20)
+    fresh, _, truth = ridge(400, 1, 20)
     wrong = []
-    for components in (1, None):
+    for components in (2, None):
         process = AutoregressiveProcess(noise=0.0, components=components)
-        process.fit([X, X[:20]], [low_values, high_values[:20]])
+        process.fit([X, X[:10]], [low_values, high_values[:10]])
         wrong.append(np.sqrt(np.mean((process.predict(fresh) - truth) ** 2)) / truth.std())
-    assert wrong[0] < 0.5
-    assert wrong[0] < 0.8 * wrong[1]
+    assert wrong[0] < 0.85 * wrong[1]
 
 
 def test_lengths_follow_from_the_directions():
     # Inputs that no value depends on have no weight in the first direction, so their lengths are long.
-    X, low_values, high_values = ridge(150, 0)
+    X, low_values, high_values = ridge(150, 0, 4)
     process = AutoregressiveProcess(noise=0.0, components=1).fit([X, X[:40]], [low_values, high_values[:40]])
     lengths = process.settings_.lengths[0]
     assert lengths[:4].max() < 0.5 * lengths[4:].min()

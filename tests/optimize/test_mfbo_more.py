@@ -147,6 +147,16 @@ def test_designs_that_fail_are_left_alone_once_that_is_learnt():
     assert learnt.fun <= blind.fun + 1e-3
 
 
+def test_a_first_failure_does_not_hide_how_many_constraints_there_are():
+    one = optimizer()
+    one.tell([({"x0": 0.9}, 1)], [np.nan])
+    one.tell([({"x0": 0.8}, 1), ({"x0": 0.2}, 1)], [dear({"x0": 0.8}), np.nan], constraints=[[0.1, 0.2], [np.nan, np.nan]])
+    assert [len(limit) for limit in one.constraints] == [2, 2, 2]
+    with pytest.raises(InvalidData, match=r"shape \(1, 2\), as before"):
+        one.tell([({"x0": 0.1}, 1)], [1.0])
+    assert one.result().x == {"x0": 0.8}
+
+
 def test_strange_classes_are_refused():
     with pytest.raises(InvalidData, match="whether they worked"):
         LevelClassifier().fit([[[0.1]]], [[True, False]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from locum.core.errors import InvalidData, require_whole
 from locum.optimize.space import Point, Space
 
-__all__ = ["Evaluation", "best_designs", "by_level", "first_counts", "since_better"]
+__all__ = ["Evaluation", "best_designs", "by_level", "constraint_count", "first_counts", "since_better"]
 
 _FLOAT = NDArray[np.float64]
 _FEWEST = 3  # designs at the truth, without which neither ρ nor what it adds is known
@@ -75,6 +75,12 @@ def by_level(
             rows[level].append(point)
             found[level].append(values[i])
     return [space.encode(one) for one in rows], [np.array(one) for one in found]
+
+
+def constraint_count(values: Sequence[Any], constraints: Sequence[_FLOAT]) -> int | None:
+    """How many constraints there are, by the evaluations that did not fail; None where all did."""
+    pairs = zip(values, constraints, strict=True)
+    return next((len(limit) for value, limit in pairs if np.isfinite(value).all()), None)
 
 
 def best_designs(space: Space, designs: Sequence[_FLOAT], values: Sequence[_FLOAT]) -> list[Point]:

@@ -33,7 +33,7 @@ from locum.optimize._mfbo_acquisitions import (
 from locum.optimize._mfbo_feasibility import LevelClassifier
 from locum.optimize._mfbo_fidelities import ContinuousFidelity, Fidelities
 from locum.optimize._mfbo_inputs import InputNoise, Varied
-from locum.optimize._mfbo_records import Evaluation, best_designs, by_level, first_counts, since_better
+from locum.optimize._mfbo_records import Evaluation, best_designs, by_level, constraint_count, first_counts, since_better
 from locum.optimize._mfbo_result import MultiFidelityResult, correlations, left_out
 from locum.optimize._mfbo_rollout import TwoStepRollout
 from locum.optimize._mfbo_surrogates import (
@@ -248,7 +248,7 @@ class MultiFidelityOptimizer:
         values : iterable of float
             One each; NaN where it failed.
         constraints : array-like of shape (n, c) or None, default=None
-            Numbers that are to be 0 or more, always as many.
+            Numbers that are to be 0 or more, always as many; none matter where all evaluations failed.
 
         Raises
         ------
@@ -262,9 +262,14 @@ class MultiFidelityOptimizer:
         if any(math.isinf(value) for value in found):
             raise InvalidData("expected finite values, or NaN for an evaluation that failed, got infinity")
         kept = np.zeros((len(told), 0)) if constraints is None else np.asarray(constraints, dtype=float)
-        width = len(self.constraints[0]) if self.constraints else kept.shape[-1]
+        before = constraint_count(self.values, self.constraints)
+        width = kept.shape[-1] if before is None else before
+        if not np.isfinite(found).any():
+            kept = np.full((len(told), width), np.nan)
         if kept.shape != (len(told), width) or not np.isfinite(kept[np.isfinite(found)]).all():
             raise InvalidData(f"expected finite constraints of shape ({len(told)}, {width}), as before, got {kept.shape}")
+        if before is None:  # it may be known only now how many there are
+            self.constraints = [np.full(width, np.nan) for _ in self.constraints]
         for one, value, row in zip(told, found, kept, strict=True):
             self._keys.add(self._key(one))
             self._pending.pop(self._key(one), None)
@@ -370,7 +375,7 @@ class MultiFidelityOptimizer:
             except BudgetExhausted:
                 return "the budget of a level ended"
             except TargetError:
-                row = np.full((1, 1 + (len(self.constraints[0]) if self.constraints else 0)), np.nan)
+                row = np.full((1, 1), np.nan)
             self.tell([one], row[:, 0], constraints=row[:, 1:])
         return ""
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from locum.core.errors import InvalidData, TargetError, require_one_of, require_whole
-from locum.optimize._mfbo_records import Evaluation
+from locum.optimize._mfbo_records import Evaluation, constraint_count
 from locum.optimize._svh_psl_front import nondominated, volume
 from locum.optimize.mfbo import Fidelities, MultiFidelityOptimizer
 from locum.optimize.objective import rows_of
@@ -149,18 +149,20 @@ class MultiFidelityParetoOptimizer:
             As `MultiFidelityOptimizer.tell`, or rows of another width. Nothing is taken then.
         """
         rows, m = [np.asarray(one, dtype=float).ravel() for one in values], self.objectives
-        width = m + (len(self.constraints[0]) if self.constraints else max((len(row) for row in rows), default=m) - m)
-        if len(rows) != len(evaluations) or any(len(row) != width or len(row) < m for row in rows):
-            raise InvalidData(f"expected {width} numbers for each of {len(evaluations)} evaluations, got {len(rows)} rows")
+        worked = [bool(np.isfinite(row).all()) for row in rows]
+        before = constraint_count(self.values, self.constraints)
+        fresh = next((len(row) - m for row, good in zip(rows, worked, strict=True) if good), 0)
+        width = fresh if before is None else before
+        if len(rows) != len(evaluations) or any(len(row) != m + width for row, good in zip(rows, worked, strict=True) if good):
+            raise InvalidData(f"expected {m + width} numbers for each of {len(evaluations)} evaluations, got {len(rows)} rows")
         probe = self._plain()
-        lost = [not np.isfinite(row).all() for row in rows]
-        given = [math.nan if gone else 0.0 for gone in lost]
-        kept = np.array([np.zeros(width - m) if gone else row[m:] for gone, row in zip(lost, rows, strict=True)])
-        probe.tell(evaluations, given, constraints=kept.reshape(len(rows), width - m))
-        for one, row, gone, limit in zip(probe.evaluations, rows, lost, kept, strict=True):
+        probe.tell(evaluations, np.zeros(len(rows)))  # refuses what is none of the space's
+        if before is None:
+            self.constraints = [np.full(width, np.nan) for _ in self.constraints]
+        for one, row, good in zip(probe.evaluations, rows, worked, strict=True):
             self.evaluations.append(one)
-            self.values.append(np.full(m, np.nan) if gone else row[:m])
-            self.constraints.append(np.full(width - m, np.nan) if gone else limit)
+            self.values.append(row[:m] if good else np.full(m, np.nan))
+            self.constraints.append(row[m:] if good else np.full(width, np.nan))
 
     @property
     def spent(self) -> float:
@@ -191,7 +193,7 @@ class MultiFidelityParetoOptimizer:
             try:
                 row = np.asarray(targets[one.level].query(rows_of(self.space, [one.point]), "fit"), dtype=float).ravel()
             except TargetError:
-                row = np.full(self.objectives + (len(self.constraints[0]) if self.constraints else 0), np.nan)
+                row = np.full(self.objectives, np.nan)
             self.tell(asked, [row])
         return self.result()
 
