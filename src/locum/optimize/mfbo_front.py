@@ -151,7 +151,7 @@ class MultiFidelityParetoOptimizer:
         rows, m = [np.asarray(one, dtype=float).ravel() for one in values], self.objectives
         worked = [bool(np.isfinite(row).all()) for row in rows]
         before = constraint_count(self.values, self.constraints)
-        fresh = next((len(row) - m for row, good in zip(rows, worked, strict=True) if good), 0)
+        fresh = max((len(row) - m for row, good in zip(rows, worked, strict=True) if good and len(row) > m), default=0)
         width = fresh if before is None else before
         if len(rows) != len(evaluations) or any(len(row) != m + width for row, good in zip(rows, worked, strict=True) if good):
             raise InvalidData(f"expected {m + width} numbers for each of {len(evaluations)} evaluations, got {len(rows)} rows")
