@@ -269,3 +269,28 @@ def test_lengths_follow_from_the_directions():
     assert np.allclose(again.predict(X[:5]), process.predict(X[:5]))
     with pytest.raises(InvalidData, match="components="):
         AutoregressiveProcess(components=0).fit(*nested())
+
+
+@pytest.mark.parametrize("components", [None, 2])
+def test_slopes_of_the_likelihood_are_those_of_differences(components):
+    # No answer shows a wrong slope: settings would only be found less well.
+    from locum.optimize._mfbo_likelihood import LevelLikelihood
+    from locum.optimize._mfbo_reduced import Reduced, directions
+
+    X, low_values, high_values = ridge(14, 0, 3, d=3)
+    rows = np.concatenate([np.column_stack([X, np.zeros(14)]), np.column_stack([X[:6], np.ones(6)])])
+    values, rng = np.concatenate([low_values, high_values[:6]]), np.random.default_rng(0)
+    falls = LevelLikelihood(rows, values, 2, "matern52", None, 1e-10)
+    if components is not None:
+        falls = Reduced(falls, directions(rows, values, 2, components))
+    shapes = {"lengths": (2, components or 3), "whole": 1, "rest": 1, "ratio": (1, 1), "slopes": (1, 3), "mean": 1, "noise": 2}
+    parts = {name: 0.3 * rng.normal(size=shape) - (2.0 if name == "noise" else 0.0) for name, shape in shapes.items()}
+    _, slopes = falls(parts)
+    for name, part in parts.items():
+        for at in np.ndindex(part.shape):
+            ends = []
+            for step in (1e-6, -1e-6):
+                moved = {key: value.copy() for key, value in parts.items()}
+                moved[name][at] += step
+                ends.append(falls(moved)[0])
+            assert slopes[name][at] == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-5), name
