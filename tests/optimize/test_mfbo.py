@@ -113,9 +113,9 @@ def test_covariances_of_levels_are_those_of_the_formula():
     fitted = AutoregressiveProcess(noise=0.0, settings=settings).fit(designs, values)
     found = fitted.moments(torch.tensor([[0.501, 0.502]]).double())
 
-    def plane_left(X, noise):  # of a Bayesian linear regression, height 1 and slopes 12 / d
+    def plane_left(X, noise):  # of a Bayesian linear regression, height 1 and slopes 4 / d
         rows, at = np.column_stack([np.ones(len(X)), X - 0.5]), np.array([1, 0.001, 0.002])
-        return at @ np.linalg.solve(np.diag([1, 1 / 6, 1 / 6]) + rows.T @ rows / noise, at)
+        return at @ np.linalg.solve(np.diag([1, 0.5, 0.5]) + rows.T @ rows / noise, at)
 
     second = 1.5**2 * 2 + 0.5 + plane_left(designs[1], 0.5)
     third = 0.25 * second + 0.25 + plane_left(designs[2], 0.25)

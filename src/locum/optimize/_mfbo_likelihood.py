@@ -13,7 +13,7 @@ from locum.optimize._likelihood import CORRELATIONS
 __all__ = ["LevelLikelihood", "plane"]
 
 _FLOAT = NDArray[np.float64]
-_LEVEL, _SLOPES = 1.0, 12.0  # prior variances of the height at the centre of the box, and of all slopes together
+_LEVEL, _SLOPES = 1.0, 4.0  # prior variances of the height at the centre of the box, and of all slopes together
 
 
 def plane(A: Any, B: Any) -> Any:
