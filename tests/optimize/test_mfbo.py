@@ -44,7 +44,8 @@ def nested(many=15, few=5):
 
 def three():
     X = np.random.default_rng(3).random((24, 2))
-    return [X, X[:12], X[:6]], [low(X), high(X[:12]), high(X[:6]) + 0.3 * np.cos(4 * X[:6, 1])]
+    middle = high(X) + 0.3 * np.sin(6 * X[:, 0] * X[:, 1])  # a plane alone would leave nothing to the process of the level
+    return [X, X[:12], X[:6]], [low(X), middle[:12], middle[:6] + 0.3 * np.cos(4 * X[:6, 1])]
 
 
 # ---------------------------------------------------------------------- what all share
