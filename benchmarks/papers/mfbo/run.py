@@ -12,7 +12,8 @@ have as many designs at the truth in it, (d + 1) / 2 but three or more. That num
 used here, after a first run with 2 (d + 1), as is usual, in which the truth alone was found by its first design. Beside them,
 (iii) with those 2 (d + 1): what is charged for the first design sets most of the ratio.
 
-Set before the run of November 2026, for parts that came later; all but (vi) are needed. Seeds: 20 of (i) to (v), 12 on the wing of (iii), 8 of the others:
+Set before the run of November 2026, for parts that came later; all but (vi) are needed. Seeds: 20 for (i) to (v), 12
+for the wing in (iii), 8 for the others.
 (vi)   meshes of a cantilever and epochs of a training: two rules of levels reach 1 % regret for 80 % of the cost, or less;
 (vii)  where a part of the space fails, a classifier of levels pays less for failures than leaving them out;
 (viii) partial least squares has less error than all lengths, for airfoils of 16 weights from 60 cheap and 15 dear evaluations;
