@@ -44,7 +44,8 @@ def nested(many=15, few=5):
 
 def three():
     X = np.random.default_rng(3).random((24, 2))
-    return [X, X[:12], X[:6]], [low(X), high(X[:12]), high(X[:6]) + 0.3 * np.cos(4 * X[:6, 1])]
+    middle = high(X) + 0.3 * np.sin(6 * X[:, 0] * X[:, 1])  # a plane alone would leave nothing to the process of the level
+    return [X, X[:12], X[:6]], [low(X), middle[:12], middle[:6] + 0.3 * np.cos(4 * X[:6, 1])]
 
 
 # ---------------------------------------------------------------------- what all share
@@ -76,6 +77,7 @@ def test_moments_of_all_levels_are_one_covariance(surrogate):
 @every
 def test_same_data_same_numbers_and_believing_keeps_settings(surrogate):
     designs, values = nested()
+    values[1] = values[1] + 0.3 * np.cos(9 * designs[1][:, 0])  # else a plane is all that the truth adds, which nothing bends
     fresh = np.array([[0.13], [0.77]])
     one = surrogate.fit(designs, values)
     before = one.predict(fresh)
@@ -104,15 +106,21 @@ def test_recursive_and_joint_agree_on_nested_designs(make, ratio):
 
 
 def test_covariances_of_levels_are_those_of_the_formula():
-    # Three levels at one design, nothing near: ρ² s² of the level below and s² of what each adds.
+    # Three levels at one design, nothing near: ρ² s² of the level below, s² of what each adds, and what is left of its plane.
     designs, values = three()
     settings = AutoregressiveProcess(noise=0.0).fit(designs, values).settings_
     settings = replace(settings, lengths=np.full((3, 2), 1e-3), variances=np.array([2.0, 0.5, 0.25]),
                        ratios=np.array([[1.5], [-0.5]]), spreads=np.ones(3))  # fmt: skip
     fitted = AutoregressiveProcess(noise=0.0, settings=settings).fit(designs, values)
     found = fitted.moments(torch.tensor([[0.501, 0.502]]).double())
-    second = 1.5**2 * 2 + 0.5
-    expected = [[2, 3, -1.5], [3, second, -0.5 * second], [-1.5, -0.5 * second, 0.25 * second + 0.25]]
+
+    def plane_left(X, noise):  # of a Bayesian linear regression, height 1 and slopes 4 / d
+        rows, at = np.column_stack([np.ones(len(X)), X - 0.5]), np.array([1, 0.001, 0.002])
+        return at @ np.linalg.solve(np.diag([1, 0.5, 0.5]) + rows.T @ rows / noise, at)
+
+    second = 1.5**2 * 2 + 0.5 + plane_left(designs[1], 0.5)
+    third = 0.25 * second + 0.25 + plane_left(designs[2], 0.25)
+    expected = [[2, 3, -1.5], [3, second, -0.5 * second], [-1.5, -0.5 * second, third]]
     assert np.allclose(found.covariance[0].detach(), expected, atol=1e-6)
 
 
@@ -231,3 +239,59 @@ def test_levels_that_there_are_not_cannot_be_asked():
         fitted.predict([[0.5]], 2)
     with pytest.raises(InvalidData, match=r"shape \(m, 1\)"):
         fitted.predict([[0.5, 0.5]])
+
+
+# ---------------------------------------------------------------------- many parameters
+def ridge(n, seed, some, d=20):
+    """A cheap level and the truth along one direction of twenty inputs, of which some matter."""
+    X = np.random.default_rng(seed).random((n, d))
+    t = (X - 0.5) @ (np.arange(d) < some) / np.sqrt(some)
+    return X, np.sin(3 * t), 1.5 * np.sin(3 * t) + 0.5 * t
+
+
+def test_few_directions_foretell_better_where_all_inputs_matter():
+    X, low_values, high_values = ridge(30, 0, 20)
+    fresh, _, truth = ridge(400, 1, 20)
+    wrong = []
+    for components in (2, None):
+        process = AutoregressiveProcess(noise=0.0, components=components)
+        process.fit([X, X[:10]], [low_values, high_values[:10]])
+        wrong.append(np.sqrt(np.mean((process.predict(fresh) - truth) ** 2)) / truth.std())
+    assert wrong[0] < 0.85 * wrong[1]
+
+
+def test_lengths_follow_from_the_directions():
+    # Inputs that no value depends on have no weight in the first direction, so their lengths are long.
+    X, low_values, high_values = ridge(150, 0, 4)
+    process = AutoregressiveProcess(noise=0.0, components=1).fit([X, X[:40]], [low_values, high_values[:40]])
+    lengths = process.settings_.lengths[0]
+    assert lengths[:4].max() < 0.5 * lengths[4:].min()
+    again = AutoregressiveProcess(noise=0.0, settings=process.settings_).fit(process._X, process._y)
+    assert np.allclose(again.predict(X[:5]), process.predict(X[:5]))
+    with pytest.raises(InvalidData, match="components="):
+        AutoregressiveProcess(components=0).fit(*nested())
+
+
+@pytest.mark.parametrize("components", [None, 2])
+def test_slopes_of_the_likelihood_are_those_of_differences(components):
+    # No answer shows a wrong slope: settings would only be found less well.
+    from locum.optimize._mfbo_likelihood import LevelLikelihood
+    from locum.optimize._mfbo_reduced import Reduced, directions
+
+    X, low_values, high_values = ridge(14, 0, 3, d=3)
+    rows = np.concatenate([np.column_stack([X, np.zeros(14)]), np.column_stack([X[:6], np.ones(6)])])
+    values, rng = np.concatenate([low_values, high_values[:6]]), np.random.default_rng(0)
+    falls = LevelLikelihood(rows, values, 2, "matern52", None, 1e-10)
+    if components is not None:
+        falls = Reduced(falls, directions(rows, values, 2, components))
+    shapes = {"lengths": (2, components or 3), "whole": 1, "rest": 1, "ratio": (1, 1), "slopes": (1, 3), "mean": 1, "noise": 2}
+    parts = {name: 0.3 * rng.normal(size=shape) - (2.0 if name == "noise" else 0.0) for name, shape in shapes.items()}
+    _, slopes = falls(parts)
+    for name, part in parts.items():
+        for at in np.ndindex(part.shape):
+            ends = []
+            for step in (1e-6, -1e-6):
+                moved = {key: value.copy() for key, value in parts.items()}
+                moved[name][at] += step
+                ends.append(falls(moved)[0])
+            assert slopes[name][at] == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-5), name

@@ -11,6 +11,8 @@ import pytest
 
 from locum.core.errors import InvalidData
 from locum.problems import multi_fidelity as levels
+from locum.problems.cantilever import cantilever
+from locum.problems.training import training_curve
 
 PAIRS = [
     levels.forrester_pair, levels.branin_pair, levels.currin_pair, levels.park_pair, levels.hartmann_pair, levels.borehole_pair,
@@ -105,3 +107,71 @@ def test_larger_networks_agree_better_about_airfoils():
     assert (values[-1] < -20).all()
     # Weights of upper and lower side come in turn: those that do not move are those of NACA 2412.
     assert problem.evaluate(np.zeros((1, 8)))[0] == pytest.approx(levels.airfoil_levels(width=2).evaluate([[0.0, 0.0]])[0])
+
+
+# ---------------------------------------------------------------------- meshes and epochs
+def test_finer_meshes_of_the_cantilever_converge_at_the_known_order():
+    pytest.importorskip("skfem")
+    hole = [[1.2, 0.5, 0.2, 0.2]]
+
+    def order(poisson):
+        steps = np.diff([cantilever(hole, n, poisson)[0] for n in (16, 32, 64)])
+        assert (steps > 0).all()  # elements are never softer than the plate
+        return np.log2(steps[0] / steps[1])
+
+    assert order(0.0) == pytest.approx(2.0, abs=0.1)
+    assert 1.52 < order(0.3) < order(0.0)
+
+
+def test_a_cantilever_with_hardly_a_hole_is_a_beam():
+    pytest.importorskip("skfem")
+    # Timoshenko's beam: bending, and shear over a modulus of 1 / 2.6 with the factor 6 / 5, over bending alone.
+    beam = 1 + 1.2 * 2.0 * 2.6 / 32
+    assert cantilever([[1.0, 0.5, 0.02, 0.02]], 32)[0] == pytest.approx(beam, rel=0.03)
+    up, down = cantilever([[1.2, 0.4, 0.3, 0.2], [1.2, 0.6, 0.3, 0.2]], 8)
+    assert up == pytest.approx(down, rel=1e-9)
+
+
+def test_meshes_of_the_cantilever_agree_better_the_finer_they_are():
+    pytest.importorskip("skfem")
+    problem = levels.cantilever_levels((4, 8, 16))
+    values = np.array([problem.evaluate(designs(problem, 12), level) for level in range(3)])
+    alike = np.corrcoef(values)[-1]
+    assert alike[0] < alike[1] < 1
+    assert alike[1] > 0.6
+    assert problem.cost == (1.0, 4.0, 16.0)
+    for holes, message in (([[1.2, 0.5, 1.0, 0.2]], "within the plate"), ([[1.0]], r"shape \(n, 4\)")):
+        with pytest.raises(InvalidData, match=message):
+            cantilever(holes, 4)
+    with pytest.raises(InvalidData, match="poisson="):
+        cantilever([[1.2, 0.5, 0.2, 0.2]], 4, poisson=0.7)
+    with pytest.raises(InvalidData, match="cells= that rise"):
+        levels.cantilever_levels((6, 3))
+
+
+def test_a_short_training_is_the_beginning_of_a_long_one():
+    x = [-1.5, -4.0, 0.5, 6.0]
+    whole = training_curve(x, 4)
+    assert np.array_equal(training_curve(x, 2), whole[:2])
+    assert whole[-1] < whole[0] < np.log(10) + 0.5
+    problem = levels.training_levels((1, 2, 4))
+    assert [problem.evaluate([x], level)[0] for level in range(3)] == whole[[0, 1, 3]].tolist()
+    assert problem.cost == (1.0, 2.0, 4.0)
+    # A network that does not learn says that all ten digits are as likely.
+    assert training_curve([-8.0, -6.0, 0.0, 8.0], 1)[0] == pytest.approx(np.log(10), abs=0.25)
+    assert not np.array_equal(training_curve(x, 2, random_state=1), whole[:2])
+
+
+def test_longer_trainings_agree_better_with_the_longest():
+    problem = levels.training_levels((1, 2, 5))
+    alike = np.corrcoef([problem.evaluate(designs(problem, 12), level) for level in range(3)])[-1]
+    assert alike[0] < alike[1] < 1
+
+
+def test_trainings_that_diverge_say_so():
+    curve = training_curve([6.0, 3.0, 0.98, 4.0], 3)
+    assert np.isnan(curve[-1])
+    with pytest.raises(InvalidData, match="four finite numbers"):
+        training_curve([0.0], 3)
+    with pytest.raises(InvalidData, match="epochs= that rise"):
+        levels.training_levels((3, 1))

@@ -18,7 +18,7 @@ __all__ = [
     "AugmentedMultiFidelityExpectedImprovement", "DesignThenLevel", "InformationGapUpperConfidenceBound",
     "KnowledgeGradientPerCost", "LevelAcquisition", "LocationThenFidelity", "MaxValueEntropyPerCost",
     "MultiFidelityProbabilityOfImprovement", "MultiFidelityUpperConfidenceBound", "Standing",
-    "VariableFidelityExpectedImprovement",
+    "VariableFidelityExpectedImprovement", "at_level", "joint_of",
 ]  # fmt: skip
 
 _LEAST = 1e-300
@@ -210,7 +210,8 @@ class MultiFidelityProbabilityOfImprovement(DesignAndLevel):
         return worth
 
 
-def _joint(surrogate: LevelSurrogate, what: object) -> JointSurrogate:
+def joint_of(surrogate: LevelSurrogate, what: object) -> JointSurrogate:
+    """The surrogate, refused where it is not one process over levels."""
     if not isinstance(surrogate, JointSurrogate):
         raise InvalidData(
             f"{type(what).__name__} needs a surrogate that is one process over levels, got {type(surrogate).__name__}; "
@@ -255,12 +256,12 @@ class KnowledgeGradientPerCost(DesignAndLevel):
         from locum.optimize.goal import Aim
         from locum.optimize.knowledge_gradient import KnowledgeGradient
 
-        process, d = _joint(surrogate, self), standing.seen.shape[1]
+        process, d = joint_of(surrogate, self), standing.seen.shape[1]
         codes = torch.as_tensor(process.codes_)
         aim = Aim(np.array([d]), np.array([[process.codes_[-1]]]), np.ones(1))
-        rows = _at(standing.rows, codes[-1])
+        rows = at_level(standing.rows, codes[-1])
         free = torch.cat([standing.free, standing.free.new_zeros(1)])
-        known = Known(rows, standing.values, _at(standing.candidates, codes[-1]), aim=aim, free=free, seed=standing.seed)
+        known = Known(rows, standing.values, at_level(standing.candidates, codes[-1]), aim=aim, free=free, seed=standing.seed)
         # What is around the best mean is cut to [0, 1], where codes need not lie; the aim sets the code anyway.
         return _per_level(KnowledgeGradient(self.decisions).of(process.model_, known), codes, standing.cost)
 
@@ -288,7 +289,7 @@ class MaxValueEntropyPerCost(DesignAndLevel):
         from botorch.acquisition.max_value_entropy_search import qMultiFidelityMaxValueEntropy
         from gpytorch.utils.warnings import NumericalWarning
 
-        process = _joint(surrogate, self)
+        process = joint_of(surrogate, self)
         codes = torch.as_tensor(process.codes_)
         candidates = torch.cat([standing.candidates, standing.rows])
 
@@ -298,7 +299,7 @@ class MaxValueEntropyPerCost(DesignAndLevel):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # variances that rounding takes below 0, at known designs
             found = qMultiFidelityMaxValueEntropy(
-                process.model_, _at(candidates, codes[-1]), num_mv_samples=self.maxima, project=truth
+                process.model_, at_level(candidates, codes[-1]), num_mv_samples=self.maxima, project=truth
             )  # fmt: skip
 
         def value(X: Any) -> Any:
@@ -309,7 +310,8 @@ class MaxValueEntropyPerCost(DesignAndLevel):
         return _per_level(value, codes, standing.cost)
 
 
-def _at(X: Any, code: Any) -> Any:
+def at_level(X: Any, code: Any) -> Any:
+    """Rows (x, code) of designs of shape (b, d) at one level."""
     import torch
 
     return torch.cat([X, code.expand(len(X), 1)], dim=-1)
@@ -401,7 +403,7 @@ class InformationGapUpperConfidenceBound(DesignThenLevel):
         self.beta = _beta(beta)
 
     def height(self, surrogate: LevelSurrogate, standing: Standing) -> Callable[[Any], Any]:
-        _joint(surrogate, self)
+        joint_of(surrogate, self)
 
         def worth(X: Any) -> Any:
             found = surrogate.moments(X)
@@ -410,7 +412,7 @@ class InformationGapUpperConfidenceBound(DesignThenLevel):
         return worth
 
     def levels(self, surrogate: LevelSurrogate, standing: Standing, design: Any) -> list[int]:
-        prior = _joint(surrogate, self).prior(design)
+        prior = joint_of(surrogate, self).prior(design)
         heights = prior.diagonal()
         gap = (1 - (prior[:, -1] ** 2 / (heights * heights[-1])).clamp_max(1.0)).sqrt()
         least = heights.sqrt() * gap * (standing.cost / standing.cost[-1]) ** (1 / (design.shape[1] + 3))

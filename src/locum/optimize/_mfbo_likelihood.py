@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, lapack
 
 from locum.optimize._likelihood import CORRELATIONS
 
-__all__ = ["LevelLikelihood"]
+__all__ = ["LevelLikelihood", "plane"]
 
 _FLOAT = NDArray[np.float64]
+_LEVEL, _SLOPES = 1.0, 4.0  # prior variances of the height at the centre of the box, and of all slopes together
+
+
+def plane(A: Any, B: Any) -> Any:
+    """Prior covariance of a plane over the box with unknown height and slopes, for standardised levels.
+
+    What a level adds is often little else. Integrated out, it stays unknown as long as few designs are common; settings at the
+    mode of their posterior would fit a height to three of them and be sure of it.
+    """
+    return _LEVEL + _SLOPES / A.shape[-1] * ((A - 0.5) @ (B - 0.5).swapaxes(-1, -2))
 
 
 class LevelLikelihood:
@@ -38,6 +50,7 @@ class LevelLikelihood:
             ((self.x[some][:, None] - self.x[some][None]) ** 2).transpose(2, 0, 1).reshape(rows.shape[1] - 1, -1)
             for some in self.above
         ]
+        self.planes = [plane(rows[some, :-1], rows[some, :-1]) if j else 0.0 for j, some in enumerate(self.above)]
 
     def _weights(self, ratios: list[_FLOAT], without: int = -1) -> _FLOAT:
         """What the addition of each level counts in each row, shape (n, L); the slope of that in one ratio."""
@@ -63,12 +76,12 @@ class LevelLikelihood:
             R, slope = self.correlation((shrunk @ self.apart[j]).reshape(len(some), -1))
             pieces.append((shrunk, R, slope))
             w = W[some, j]
-            K[np.ix_(some, some)] += variances[j] * R * w[:, None] * w
+            K[np.ix_(some, some)] += (variances[j] * R + self.planes[j]) * w[:, None] * w
         K[np.diag_indices(n)] += noise[self.level] + self.least
         root, failed = lapack.dpotrf(K, lower=1)
         if failed:
             return np.inf, parts
-        residual = self.values - self.at @ parts["means"]
+        residual = self.values - self.at[:, 0] * parts["mean"]
         held = cho_solve((root, True), residual)
         whole, _ = lapack.dpotri(root, lower=1)
         pull = np.outer(held, held) - np.tril(whole) - np.tril(whole, -1).T  # twice the slope of the log likelihood in K
@@ -85,7 +98,7 @@ class LevelLikelihood:
             both = variances[j] * w[:, None] * w * here
             lengths[j] = (both * slope).ravel() @ self.apart[j].T * shrunk
             heights[j] = -0.5 * (both * R).sum()
-            toward[some, j] = -variances[j] * (here * R) @ w  # slope in the weights
+            toward[some, j] = -(here * (variances[j] * R + self.planes[j])) @ w  # slope in the weights
         ratio, bent = np.zeros_like(parts["ratio"]), np.zeros_like(parts["slopes"])
         for i in range(self.L - 1):
             each = (toward * self._weights(ratios, i)).sum(axis=1)
@@ -95,5 +108,5 @@ class LevelLikelihood:
         spread = -0.5 * noise * (np.diag(pull) @ self.at) if self.noise is None else np.zeros(0)
         return {
             "lengths": lengths, "whole": heights[:1], "rest": heights[1:], "ratio": ratio, "slopes": bent,
-            "means": -held @ self.at, "noise": spread,
+            "mean": -held @ self.at[:, :1], "noise": spread,
         }  # fmt: skip

@@ -27,14 +27,15 @@ from gpytorch.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from locum.optimize._mfbo_likelihood import LevelLikelihood
+from locum.optimize._mfbo_likelihood import LevelLikelihood, plane
+from locum.optimize._mfbo_reduced import Reduced, directions
 from locum.optimize._process import PlainProcess, root_of
 
 __all__ = [
     "CORRELATIONS", "LEARNT_NOISE", "LEAST_NOISE", "MEAN", "REST", "WHOLE", "Joint", "Layout", "LevelKernel", "Moments",
-    "Nested", "Settings",
-    "apart", "autoregressive_model", "coregionalized_model", "coregionalized_settings", "explained", "fitted_with",
-    "lengths_prior", "likelihood", "mode", "over_positions", "settings_of_levels", "settings_of_step", "traced",
+    "Nested", "Settings", "apart", "autoregressive_model", "coregionalized_model", "coregionalized_settings", "explained",
+    "fitted_with", "lengths_prior", "level_covariance", "likelihood", "mode", "over_positions", "settings_of_levels",
+    "settings_of_step", "traced",
 ]  # fmt: skip
 
 _FLOAT = NDArray[np.float64]
@@ -47,7 +48,7 @@ _FIRST_LENGTHS = (-1.0, 1.0)  # of the starts, off the centre of their prior
 _SMOOTH = 2.5  # and of what levels add, in one more start: its size rises as much
 _RATIO = (0.7, 1.0)  # prior of ρ between standardised levels
 _SLOPE = (0.0, 0.5)
-WHOLE, REST = (0.0, 1.0), (-1.5, 3.0)  # priors of the logarithms of the variances: of level 0, and of what is added
+WHOLE, REST = (0.0, 1.0), (-1.5, 1.5)  # priors of the logarithms of the variances: of level 0, and of what is added
 MEAN = (0.0, 1.0)
 _SHARED = (0.8, 0.8)  # prior of what levels have in common
 
@@ -122,13 +123,19 @@ class Joint:
         return whole * self.spreads[:, None] * self.spreads
 
     def __call__(self, X: Any) -> Moments:
-        process, L, rows = self.process, len(self.codes), self._rows(X)
-        flat = rows.reshape(len(X) * L, -1)
+        return Moments(*self.of_rows(self._rows(X)))
+
+    def of_rows(self, rows: Any) -> tuple[Any, Any]:
+        """Mean and covariance of groups of rows (x, code), shape (b, m, d + 1), as tensors (b, m) and (b, m, m)."""
+        process, (b, m, _) = self.process, rows.shape
+        flat = rows.reshape(b * m, -1)
         cross = self.covariance(flat, process.train)
-        mean = (process.prior_mean(flat) + cross @ process.weights).reshape(-1, L)
-        white = torch.linalg.solve_triangular(process.root, cross.mT, upper=False).reshape(-1, len(X), L)
+        mean = (process.prior_mean(flat) + cross @ process.weights).reshape(b, m)
+        white = torch.linalg.solve_triangular(process.root, cross.mT, upper=False).reshape(-1, b, m)
         whole = self.covariance(rows, rows) - torch.einsum("nbi,nbj->bij", white, white)
-        return Moments(mean * self.spreads + self.centres, whole * self.spreads[:, None] * self.spreads)
+        level = (rows[..., -1:].detach() - self.codes).abs().argmin(dim=-1)
+        spread = self.spreads[level]
+        return mean * spread + self.centres[level], whole * spread[..., :, None] * spread[..., None, :]
 
 
 # ---------------------------------------------------------------------- settings of levels on top of one another
@@ -252,13 +259,18 @@ def _weights(rows: Any, ratios: Any, L: int) -> Any:
     return torch.stack(out, dim=-1)
 
 
-def _covariance(A: Any, B: Any, parts: dict[str, Any], correlation: Callable[[Any], Any]) -> Any:
-    """Of levels on top of one another, at rows (x, level)."""
+def level_covariance(
+    A: Any, B: Any, parts: dict[str, Any], correlation: Callable[[Any], Any], *, planes: bool = True
+) -> Any:
+    """Of levels on top of one another, at rows (x, level); with or without the planes of what levels add."""
     L = len(parts["variances"])
     one, other, total = _weights(A, parts["ratios"], L), _weights(B, parts["ratios"], L), 0.0
     for j in range(L):
         R = correlation(apart(A[..., :-1], B[..., :-1], parts["lengths"][j]))
-        total = total + parts["variances"][j] * one[..., :, None, j] * other[..., None, :, j] * R
+        own = parts["variances"][j] * R
+        if j and planes:
+            own = own + plane(A[..., :-1], B[..., :-1])
+        total = total + one[..., :, None, j] * other[..., None, :, j] * own
     return total
 
 
@@ -296,10 +308,14 @@ def _level_model(
     return model.eval()
 
 
-def _layout(d: int, L: int, linear: bool, learn: bool) -> Layout:
+def _layout(d: int, L: int, linear: bool, learn: bool, components: int | None) -> Layout:
+    centre, width = lengths_prior(d)
+    # Numbers in place of lengths: with all inputs in one direction alike, each length has its usual prior.
+    numbers = ((L, components or 0), math.log(d) - 2 * centre, 2 * width)
     parts: dict[str, tuple[tuple[int, ...], float, float]] = {
-        "lengths": ((L, d), *lengths_prior(d)), "whole": ((1,), *WHOLE), "rest": ((L - 1,), *REST),
-        "ratio": ((L - 1, 1), *_RATIO), "slopes": ((L - 1, d if linear else 0), *_SLOPE), "means": ((L,), *MEAN),
+        "lengths": ((L, d), centre, width) if components is None else numbers,
+        "whole": ((1,), *WHOLE), "rest": ((L - 1,), *REST),
+        "ratio": ((L - 1, 1), *_RATIO), "slopes": ((L - 1, d if linear else 0), *_SLOPE), "mean": ((1,), *MEAN),
         "noise": ((L if learn else 0,), *LEARNT_NOISE),
     }  # fmt: skip
     return Layout(parts)
@@ -309,14 +325,16 @@ def _named(parts: dict[str, _FLOAT], given: _FLOAT | None) -> dict[str, _FLOAT]:
     """Settings from the parts of a vector."""
     return {
         "lengths": np.exp(parts["lengths"]), "variances": np.exp(np.concatenate([parts["whole"], parts["rest"]])),
-        "ratios": np.concatenate([parts["ratio"], parts["slopes"]], axis=1), "means": parts["means"],
+        "ratios": np.concatenate([parts["ratio"], parts["slopes"]], axis=1),
+        "means": np.concatenate([parts["mean"], np.zeros(len(parts["ratio"]))]),
         "noise": np.exp(parts["noise"]) if given is None else given,
     }  # fmt: skip
 
 
 def settings_of_levels(
-    rows: _FLOAT, values: _FLOAT, centres: _FLOAT, spreads: _FLOAT, *, noise: _FLOAT | None, linear: bool, kernel: str
-) -> Settings:
+    rows: _FLOAT, values: _FLOAT, centres: _FLOAT, spreads: _FLOAT, *, noise: _FLOAT | None, linear: bool, kernel: str,
+    components: int | None = None,
+) -> Settings:  # fmt: skip
     """Settings of levels on top of one another from all of their values at once.
 
     Parameters
@@ -331,14 +349,21 @@ def settings_of_levels(
     linear : bool
         Whether ρ may change over the box.
     kernel : str
+    components : int or None, default=None
+        Directions of partial least squares that lengths follow from; each length is free where None.
     """
-    layout = _layout(rows.shape[1] - 1, len(centres), linear, noise is None)
-    falls = LevelLikelihood(rows, values, len(centres), kernel, noise, LEAST_NOISE)
-    starts = [layout.start(lengths=off) for off in _FIRST_LENGTHS]
+    layout = _layout(rows.shape[1] - 1, len(centres), linear, noise is None, components)
+    falls: Falls = LevelLikelihood(rows, values, len(centres), kernel, noise, LEAST_NOISE)
+    if components is not None:
+        falls = Reduced(falls, directions(rows, values, len(centres), components))
+    turn = 1.0 if components is None else -2.0  # of lengths to numbers
+    starts = [layout.start(lengths=turn * off) for off in _FIRST_LENGTHS]
     if len(centres) > 1:  # a trend from level to level is far from both of these
         starts.append(layout.start(rest=_SMOOTH, ratio=1.0 - _RATIO[0]))
-        layout.of(starts[-1])["lengths"][1:] += _SMOOTH
+        layout.of(starts[-1])["lengths"][1:] += turn * _SMOOTH
     found = mode(falls, layout, starts)
+    if isinstance(falls, Reduced):
+        found["lengths"] = falls.lengths(found["lengths"])
     return Settings(**_named(found, noise), centres=centres, spreads=spreads)
 
 
@@ -347,7 +372,7 @@ def autoregressive_model(rows: _FLOAT, values: _FLOAT, settings: Settings, kerne
     parts = {name: torch.as_tensor(getattr(settings, name)) for name in ("lengths", "variances", "ratios")}
 
     def covariance(A: Any, B: Any) -> Any:
-        return _covariance(A, B, parts, CORRELATIONS[kernel])
+        return level_covariance(A, B, parts, CORRELATIONS[kernel])
 
     return _level_model(rows, values, covariance, settings.means, settings.noise)
 
@@ -408,16 +433,16 @@ def settings_of_step(
     layout = Layout({
         "lengths": ((d,), *lengths_prior(d)), "variance": ((1,), *(WHOLE if first else REST)),
         "ratio": ((0 if first else 1,), *_RATIO), "slopes": ((d if linear and not first else 0,), *_SLOPE),
-        "mean": ((1,), *MEAN),
+        "mean": ((1 if first else 0,), *MEAN),
     })  # fmt: skip
+    unit = LEAST_NOISE * torch.eye(len(y), dtype=y.dtype)
 
     def density(at: dict[str, Any]) -> Any:
-        R = CORRELATIONS[kernel](apart(rows, rows, at["lengths"].exp()))
-        rest = y - at["mean"]
-        if not first:
-            slopes = (rows - 0.5) @ at["slopes"] if linear else 0.0
-            rest = rest - (at["ratio"] + slopes) * below
-        return likelihood(at["variance"].exp() * R + LEAST_NOISE * torch.eye(len(y), dtype=y.dtype), rest)
+        R, v = CORRELATIONS[kernel](apart(rows, rows, at["lengths"].exp())), at["variance"].exp()
+        if first:
+            return likelihood(v * R + unit, y - at["mean"])
+        slopes = (rows - 0.5) @ at["slopes"] if linear else 0.0
+        return likelihood(v * R + plane(rows, rows) + unit, y - (at["ratio"] + slopes) * below)
 
     starts = [layout.start(lengths=off) for off in _FIRST_LENGTHS]
     if not first:
@@ -425,7 +450,7 @@ def settings_of_step(
     found = mode(traced(density), layout, starts)
     return {
         "lengths": np.exp(found["lengths"]), "variance": float(np.exp(found["variance"][0])),
-        "ratio": np.concatenate([found["ratio"], found["slopes"]]), "mean": float(found["mean"][0]),
+        "ratio": np.concatenate([found["ratio"], found["slopes"]]), "mean": float(found["mean"].sum()),
     }  # fmt: skip
 
 
@@ -449,7 +474,7 @@ class Nested:
         self._roots, self._held = [], []
         for k, (X, rest) in enumerate(zip(designs, rests, strict=True)):
             noise = float(settings.noise[k]) + LEAST_NOISE
-            K = settings.variances[k] * self.correlation(apart(X, X, self._lengths[k]))
+            K = self._own(X, X, k)
             self._roots.append(root_of(K + noise * torch.eye(len(X), dtype=X.dtype)))
             self._held.append(torch.cholesky_solve((rest - self._own_mean(X, k))[:, None], self._roots[k])[:, 0])
 
@@ -458,6 +483,11 @@ class Nested:
         one = self._ratios[k]
         return one[0] + ((X - 0.5) @ one[1:] if len(one) > 1 else torch.zeros(len(X), dtype=X.dtype))
 
+    def _own(self, A: Any, B: Any, k: int) -> Any:
+        """Prior covariance of what a level adds."""
+        K = self.settings.variances[k] * self.correlation(apart(A, B, self._lengths[k]))
+        return K + plane(A, B) if k else K
+
     def _own_mean(self, X: Any, k: int) -> Any:
         below = self._means[k - 1] * self.ratio(X, k - 1) if k else 0.0
         return self._means[k] - below + torch.zeros(len(X), dtype=X.dtype)
@@ -465,10 +495,11 @@ class Nested:
     def __call__(self, X: Any) -> Moments:
         means, rows = [], []
         for k in range(len(self.designs)):
-            cross = self.settings.variances[k] * self.correlation(apart(X, self.designs[k], self._lengths[k]))
+            cross = self._own(X, self.designs[k], k)
             white = torch.linalg.solve_triangular(self._roots[k], cross.mT, upper=False)
             mean = self._own_mean(X, k) + cross @ self._held[k]
-            own = (self.settings.variances[k] - (white**2).sum(dim=0)).clamp_min(0)
+            whole = self._own(X[:, None], X[:, None], k)[:, 0, 0]
+            own = (whole - (white**2).sum(dim=0)).clamp_min(0)
             if k == 0:
                 means, rows = [mean], [[own]]
                 continue

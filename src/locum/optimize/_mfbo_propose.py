@@ -12,6 +12,7 @@ import torch
 from locum.optimize._improvement import log_h
 from locum.optimize._mfbo_acquisitions import DesignAndLevel, DesignThenLevel, LevelAcquisition, Standing
 from locum.optimize._mfbo_surrogates import LevelSurrogate
+from locum.optimize._mfbo_trust import Window
 from locum.optimize._propose import best_point
 from locum.optimize.goal import Objective
 from locum.optimize.space import Integer, Point, Space
@@ -30,8 +31,8 @@ class Proposal:
     ----------
     space : Space
     surrogate : LevelSurrogate
-    limits : list of LevelSurrogate
-        Of constraints.
+    limits : list of LevelSurrogate or LevelClassifier
+        Of constraints, and of what works.
     standing : Standing
     leaders : list of Point
     known : list of set of str
@@ -39,14 +40,21 @@ class Proposal:
     levels : list of int
         Those that may be proposed, the truth last.
     rng : numpy Generator
+    window : Window or None, default=None
+        Where alone designs are looked for.
     """
 
     def __init__(
-        self, space: Space, surrogate: LevelSurrogate, limits: list[LevelSurrogate], standing: Standing, leaders: list[Point],
-        known: list[set[str]], levels: list[int], rng: np.random.Generator,
+        self, space: Space, surrogate: LevelSurrogate, limits: list[Any], standing: Standing, leaders: list[Point],
+        known: list[set[str]], levels: list[int], rng: np.random.Generator, window: Window | None = None,
     ) -> None:  # fmt: skip
         self.space, self.surrogate, self.limits, self.standing = space, surrogate, limits, standing
         self.leaders, self.known, self.levels, self.rng = leaders, known, levels, rng
+        self._part, self._low, self._width = space, torch.zeros(space.width), torch.ones(space.width)
+        if window is not None:
+            self.leaders = [point for point in leaders if window.holds(point)]
+            self._part, self._low = window.space, torch.as_tensor(window.low)
+            self._width = torch.as_tensor(window.high - window.low)
 
     def best_mean(self) -> tuple[Point, float]:
         """Where the truth has the best mean, of designs not evaluated there, and the mean."""
@@ -99,8 +107,12 @@ class Proposal:
         return total
 
     def _best(self, value: Callable[[Any], Any]) -> tuple[Point, float]:
-        aim = Objective().on(self.space)
-        return best_point(self.space, value, self.leaders, self.known[-1], self.rng, aim, _TRIES)
+        aim, part = Objective().on(self._part), self._part
+
+        def inside(X: Any) -> Any:
+            return value(self._low + X * self._width)
+
+        return best_point(part, inside, self.leaders, self.known[-1], self.rng, aim, _TRIES)
 
     def _best_pair(self, worth: Callable[[Any], Any]) -> tuple[Point, int]:
         """The best design and level, as a point of the space with one more parameter."""
@@ -108,14 +120,18 @@ class Proposal:
         if count == 1:
             top = self.levels[0]
             return self._best(lambda X: worth(X[:, 0])[:, top] + self._chance(X[:, 0]))[0], top
-        whole = Space([*self.space.parameters, Integer(_LEVEL, 0, count - 1)])
+        whole = Space([*self._part.parameters, Integer(_LEVEL, 0, count - 1)])
         places = torch.tensor(self.levels)
 
         def value(X: Any) -> Any:
-            design, at = X[:, 0, :-1], (X[:, 0, -1].detach() * count).long().clamp(0, count - 1)
+            design, at = self._low + X[:, 0, :-1] * self._width, (X[:, 0, -1].detach() * count).long().clamp(0, count - 1)
             return worth(design).gather(1, places[at][:, None])[:, 0] + self._chance(design)
 
         leaders = [{**point, _LEVEL: level} for point in self.leaders for level in range(count)]
-        known = {whole.key({**json.loads(key), _LEVEL: i}) for i, level in enumerate(self.levels) for key in self.known[level]}
+        known = {self._pair_key(json.loads(key), i) for i, level in enumerate(self.levels) for key in self.known[level]}
         point, _ = best_point(whole, value, leaders, known, self.rng, Objective().on(whole), _TRIES)
         return {name: point[name] for name in point if name != _LEVEL}, self.levels[point[_LEVEL]]
+
+    def _pair_key(self, point: Point, level: int) -> str:
+        """As `Space.key` of the space with one more parameter, for points outside the window as well."""
+        return json.dumps({**point, _LEVEL: level}, sort_keys=True, default=float)

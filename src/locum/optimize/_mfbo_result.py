@@ -52,6 +52,8 @@ class MultiFidelityResult:
         The same of a process that knows the truth alone.
     stopped : str
         Why it ended.
+    expected : float or None, default=None
+        Mean or quantile over errors of the inputs at x, by the surrogate; None without such errors.
     """
 
     x: Point
@@ -67,6 +69,7 @@ class MultiFidelityResult:
     fidelity: Fidelity | None
     rival: Fidelity | None
     stopped: str
+    expected: float | None = None
 
     def text(self) -> str:
         """The result in words."""
@@ -75,6 +78,8 @@ class MultiFidelityResult:
             f"{self.fun:.6g} at the truth, at {', '.join(cells)}",
             f"evaluations by level: {', '.join(map(str, self.level_counts))}; cost {self.cost_trace[-1]:.6g}; {self.stopped}",
         ]
+        if self.expected is not None:
+            lines.append(f"{self.expected:.6g} over errors of the inputs, by the surrogate")
         for level, one in enumerate(self.level_correlation_):
             lines.append(f"level {level}: {one if one is not None else 'too few common designs for a correlation'}")
         for name, told in (("surrogate", self.fidelity), ("truth alone", self.rival)):

@@ -194,6 +194,9 @@ class AutoregressiveProcess(JointSurrogate):
         Variance of the noise, one for each level where learnt; 0 for solvers without any.
     settings : Settings or None, default=None
         Of another process, to be taken as they are.
+    components : int or None, default=None
+        For many parameters: lengths follow from as many numbers a level, by directions of partial least squares; each length is
+        found by itself where None.
 
     Attributes
     ----------
@@ -205,12 +208,13 @@ class AutoregressiveProcess(JointSurrogate):
     Cost: O(N³) a step of the fit with N evaluations in all, some hundred steps; seconds for a few hundred of them.
 
     ρ and lengths cannot be told from two or three common designs, so all settings have priors: ρ between standardised levels
-    is about 0.7 ± 1.
+    is about 0.7 ± 1. What a level adds is a plane, integrated out, and a process.
 
     References
     ----------
     Kennedy and O'Hagan, *Predicting the output from a complex computer code when fast approximations are available*, 2000;
-    Do and Zhang, arXiv 2311.13050.
+    Bouhlel et al., *Improving kriging surrogates of high-dimensional design models by partial least squares dimension
+    reduction*, 2016, for `components`; Do and Zhang, arXiv 2311.13050.
 
     Examples
     --------
@@ -223,24 +227,28 @@ class AutoregressiveProcess(JointSurrogate):
     """
 
     def __init__(
-        self, ratio: str = "constant", kernel: str = "matern52", noise: str | float = "learn", settings: Settings | None = None
-    ) -> None:
+        self, ratio: str = "constant", kernel: str = "matern52", noise: str | float = "learn", settings: Settings | None = None,
+        components: int | None = None,
+    ) -> None:  # fmt: skip
         self.ratio = ratio
         self.kernel = kernel
         self.noise = noise
         self.settings = settings
+        self.components = components
 
     def _learn(self, X: list[_FLOAT], y: list[_FLOAT], before: Any) -> None:
         from locum.optimize._mfbo_models import autoregressive_model, settings_of_levels
 
         require_one_of(_RATIOS, ratio=self.ratio)
         require_one_of(_KERNELS, kernel=self.kernel)
+        if self.components is not None:
+            require_whole(1, components=self.components)
         noise, kept = given_noise(self.noise), self.settings if before is None else before.settings_
         centres, spreads = _scales(y) if kept is None else (kept.centres, kept.spreads)
         rows, values = _stacked(X, y, np.arange(len(X), dtype=float), centres, spreads)
         self.settings_ = kept or settings_of_levels(
             rows, values, centres, spreads, noise=None if noise is None else noise / spreads**2,
-            linear=self.ratio == "linear", kernel=self.kernel,
+            linear=self.ratio == "linear", kernel=self.kernel, components=self.components,
         )  # fmt: skip
         self._known(X, self.settings_.noise * spreads**2)
         model = autoregressive_model(rows, values, self.settings_, self.kernel)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,8 +30,12 @@ from locum.optimize._mfbo_acquisitions import (
     Standing,
     VariableFidelityExpectedImprovement,
 )
+from locum.optimize._mfbo_feasibility import LevelClassifier
 from locum.optimize._mfbo_fidelities import ContinuousFidelity, Fidelities
+from locum.optimize._mfbo_inputs import InputNoise, Varied
+from locum.optimize._mfbo_records import Evaluation, best_designs, by_level, constraint_count, first_counts, since_better
 from locum.optimize._mfbo_result import MultiFidelityResult, correlations, left_out
+from locum.optimize._mfbo_rollout import TwoStepRollout
 from locum.optimize._mfbo_surrogates import (
     AutoregressiveProcess,
     ContinuousFidelityProcess,
@@ -41,6 +44,7 @@ from locum.optimize._mfbo_surrogates import (
     NonlinearAutoregressiveProcess,
     RecursiveAutoregressiveProcess,
 )
+from locum.optimize._mfbo_trust import TrustRegion, Window
 from locum.optimize.objective import rows_of
 from locum.optimize.space import Point, Space
 from locum.optimize.surrogate import need_botorch
@@ -67,30 +71,19 @@ __all__ = [
     "MaxValueEntropyPerCost",
     "KnowledgeGradientPerCost",
     "LocationThenFidelity",
+    "TwoStepRollout",
+    "LevelClassifier",
+    "TrustRegion",
+    "InputNoise",
 ]
 
 _FLOAT = NDArray[np.float64]
 _DIRECTIONS = ("minimize", "maximize")
+_FAILURES = ("learn", "leave out")
 _CANDIDATES = 256  # designs that fill the space, for acquisitions that look for a maximum over it
-_LEADERS = 3
 _UNSURE = 0.25  # of what may be spent below the truth, as long as a level is not known to be correlated with it
 _TRIED = 8  # common designs, from which on a level that may not be correlated is left alone
-_FEWEST = 3  # designs at the truth, without which neither ρ nor what it adds is known
-_MOST_RATIO = 4.0  # of the counts of two levels in the first design
 _QUIET = 3  # proposals in a row without an expected gain, after which a run with a tolerance ends
-
-
-class Evaluation(NamedTuple):
-    """A design, and the level to evaluate it at.
-
-    Parameters
-    ----------
-    point : Point
-    level : int
-    """
-
-    point: Point
-    level: int
 
 
 class MultiFidelityOptimizer:
@@ -118,6 +111,12 @@ class MultiFidelityOptimizer:
     promise : float or None, default=None
         Improvement of the best mean, in standard deviations of the values at the truth, from which on the truth is asked there
         at once; never for that alone where None.
+    failures : {"learn", "leave out"}, default="learn"
+        Whether a `LevelClassifier` of what failed weighs where to ask; failures are left out of the surrogate either way.
+    trust_region : TrustRegion or None, default=None
+        Where alone designs are looked for; everywhere where None.
+    input_noise : InputNoise or None, default=None
+        Errors of the inputs, whose mean or quantile is the objective; needs a surrogate that is one process over levels.
     random_state : int, default=0
 
     Raises
@@ -170,16 +169,21 @@ class MultiFidelityOptimizer:
         initial: Sequence[int] | None = None,
         most_below: float = 1.0,
         promise: float | None = None,
+        failures: str = "learn",
+        trust_region: TrustRegion | None = None,
+        input_noise: InputNoise | None = None,
         random_state: int = 0,
     ) -> None:
         for name, given, kind in (
             ("space", space, Space), ("fidelities", fidelities, Fidelities), ("surrogate", surrogate, LevelSurrogate),
-            ("acquisition", acquisition, DesignAndLevel | DesignThenLevel),
+            ("acquisition", acquisition, DesignAndLevel | DesignThenLevel), ("trust_region", trust_region, TrustRegion),
+            ("input_noise", input_noise, InputNoise),
         ):  # fmt: skip
             if given is not None and not isinstance(given, kind):
                 wanted = getattr(kind, "__name__", "an acquisition over levels")
                 raise InvalidData(f"expected {name}= to be a {wanted}, got {type(given).__name__}")
         require_one_of(_DIRECTIONS, direction=direction)
+        require_one_of(_FAILURES, failures=failures)
         require_whole(0, random_state=random_state)
         if not most_below > 0 or (promise is not None and not promise > 0):
             raise InvalidData(f"expected most_below= and promise= above 0, got {most_below!r} and {promise!r}")
@@ -188,30 +192,20 @@ class MultiFidelityOptimizer:
             usual = ContinuousFidelityProcess(fidelities.positions, noise=0.0)
         self.space, self.fidelities, self.direction, self.random_state = space, fidelities, direction, random_state
         self.surrogate, self.acquisition = surrogate or usual, acquisition or VariableFidelityExpectedImprovement()
-        self.most_below, self.promise = float(most_below), promise
-        self.initial = self._counts(initial)
+        self.most_below, self.promise, self.failures = float(most_below), promise, failures
+        self.trust_region, self.input_noise = trust_region, input_noise
+        if input_noise is not None:
+            input_noise.on(space)  # refuses parameters that the space does not have
+        self.initial = first_counts(space, fidelities.cost, initial)
         self.evaluations: list[Evaluation] = []
         self.values: list[float] = []
         self.constraints: list[_FLOAT] = []
         self._pending: dict[tuple[str, int], Evaluation] = {}
         self._queue: list[Evaluation] = []
         self._keys: set[tuple[str, int]] = set()
-        self._fitted: tuple[int, LevelSurrogate, list[LevelSurrogate]] | None = None
+        self._fitted: tuple[int, LevelSurrogate, list[Any]] | None = None
         self._first: list[Evaluation] | None = None
         self._gain = math.inf
-
-    def _counts(self, initial: Sequence[int] | None) -> tuple[int, ...]:
-        cost = self.fidelities.cost
-        if initial is None:
-            out = [max(_FEWEST, math.ceil((len(self.space) + 1) / 2))]
-            for low, high in reversed(list(pairwise(cost))):
-                out.insert(0, math.ceil(out[0] * min(_MOST_RATIO, max(1.0, math.sqrt(high / low)))))
-            return tuple(int(min(one, self.space.size)) for one in out)
-        counts = tuple(initial)
-        require_whole(2, **{f"initial[{k}]": one for k, one in enumerate(counts)})
-        if len(counts) != len(cost) or any(a < b for a, b in pairwise(counts)):
-            raise InvalidData(f"expected initial= to fall over {len(cost)} levels, truth last, got {counts}")
-        return counts
 
     # ------------------------------------------------------------------ ask and tell
     def ask(self, n: int = 1, left: float = math.inf) -> list[Evaluation]:
@@ -254,7 +248,7 @@ class MultiFidelityOptimizer:
         values : iterable of float
             One each; NaN where it failed.
         constraints : array-like of shape (n, c) or None, default=None
-            Numbers that are to be 0 or more, always as many.
+            Numbers that are to be 0 or more, always as many; none matter where all evaluations failed.
 
         Raises
         ------
@@ -268,9 +262,14 @@ class MultiFidelityOptimizer:
         if any(math.isinf(value) for value in found):
             raise InvalidData("expected finite values, or NaN for an evaluation that failed, got infinity")
         kept = np.zeros((len(told), 0)) if constraints is None else np.asarray(constraints, dtype=float)
-        width = len(self.constraints[0]) if self.constraints else kept.shape[-1]
+        before = constraint_count(self.values, self.constraints)
+        width = kept.shape[-1] if before is None else before
+        if not np.isfinite(found).any():
+            kept = np.full((len(told), width), np.nan)
         if kept.shape != (len(told), width) or not np.isfinite(kept[np.isfinite(found)]).all():
             raise InvalidData(f"expected finite constraints of shape ({len(told)}, {width}), as before, got {kept.shape}")
+        if before is None:  # it may be known only now how many there are
+            self.constraints = [np.full(width, np.nan) for _ in self.constraints]
         for one, value, row in zip(told, found, kept, strict=True):
             self._keys.add(self._key(one))
             self._pending.pop(self._key(one), None)
@@ -376,7 +375,7 @@ class MultiFidelityOptimizer:
             except BudgetExhausted:
                 return "the budget of a level ended"
             except TargetError:
-                row = np.full((1, 1 + (len(self.constraints[0]) if self.constraints else 0)), np.nan)
+                row = np.full((1, 1), np.nan)
             self.tell([one], row[:, 0], constraints=row[:, 1:])
         return ""
 
@@ -391,12 +390,14 @@ class MultiFidelityOptimizer:
         values, cost = np.array(self.values), np.cumsum(self.fidelities.cost[levels])
         height = np.where((levels == len(self.fidelities) - 1) & np.isfinite(values), self._sign * values, -np.inf)
         limits = np.array(self.constraints)
-        keeps = (limits >= 0).all(axis=1) & np.isfinite(height)
+        keeps, expected = (limits >= 0).all(axis=1) & np.isfinite(height), None
         if not np.isfinite(height).any():
             raise InvalidData("the truth was not evaluated yet, so there is no design to recommend")
         if keeps.any():
             height = np.where(keeps, height, -np.inf)
             at = int(height.argmax())
+            if self.input_noise is not None:
+                at, expected = self._best_over_errors(np.flatnonzero(keeps))
         else:
             said = "no design at the truth keeps the constraints; this is the one nearest to it"
             warnings.warn(said, UserWarning, stacklevel=2)
@@ -417,8 +418,17 @@ class MultiFidelityOptimizer:
         return MultiFidelityResult(
             self.evaluations[at].point, float(values[at]), self.direction, tuple(one.point for one in self.evaluations), levels,
             values, cost, np.where(np.isfinite(best), self._sign * best, np.nan), counts, alike, fidelity, rival,
-            stopped,
+            stopped, expected,
         )  # fmt: skip
+
+    def _best_over_errors(self, kept: NDArray[np.intp]) -> tuple[int, float]:
+        """Which of some evaluations has the best mean or quantile over errors of the inputs, and that number."""
+        import torch
+
+        rows = torch.as_tensor(self.space.encode([self.evaluations[i].point for i in kept]))
+        with torch.no_grad():
+            found = self._aimed(self._surrogates()[0]).moments(rows).mean[:, -1]
+        return int(kept[int(found.argmax())]), self._sign * float(found.max())
 
     # ------------------------------------------------------------------ what was told
     @property
@@ -437,37 +447,34 @@ class MultiFidelityOptimizer:
 
     def _since_better(self) -> float:
         """Cost spent since the best value at the truth."""
-        top, best, at, spent = len(self.fidelities) - 1, -math.inf, 0.0, 0.0
-        for one, value, limit in zip(self.evaluations, self.values, self.constraints, strict=True):
-            spent += float(self.fidelities.cost[one.level])
-            if one.level == top and math.isfinite(value) and (limit >= 0).all() and self._sign * value > best:
-                best, at = self._sign * value, spent
-        return spent - max(at, float(np.dot(self.initial, self.fidelities.cost)))
+        told = zip(self.values, self.constraints, strict=True)
+        heights = [self._sign * value if (limit >= 0).all() else -math.inf for value, limit in told]
+        first = float(np.dot(self.initial, self.fidelities.cost))
+        return since_better([one.level for one in self.evaluations], heights, self.fidelities.cost, first)
 
     def _told(self, column: int | None = None) -> tuple[list[_FLOAT], list[_FLOAT]]:
         """Designs and values by level of the evaluations that did not fail, larger is better; or one of the constraints."""
-        rows: list[list[Point]] = [[] for _ in self.fidelities.levels]
-        values: list[list[float]] = [[] for _ in self.fidelities.levels]
-        there: list[set[str]] = [set() for _ in self.fidelities.levels]
-        order = sorted(range(len(self.values)), key=lambda i: self.evaluations[i].level)  # stable: levels below come first
-        for i in order:
-            one, value, limit = self.evaluations[i], self.values[i], self.constraints[i]
-            key = self.space.key(one.point)
-            nested = not self.surrogate.nested or one.level == 0 or key in there[one.level - 1]
-            if math.isfinite(value) and nested and key not in there[one.level]:
-                there[one.level].add(key)
-                rows[one.level].append(one.point)
-                values[one.level].append(self._sign * value if column is None else float(limit[column]))
-        return [self.space.encode(one) for one in rows], [np.array(one) for one in values]
+        told = zip(self.values, self.constraints, strict=True)
+        given = [self._sign * value if column is None else float(limit[column] + 0.0 * value) for value, limit in told]
+        return by_level(self.space, self.evaluations, given, len(self.fidelities), self.surrogate.nested)
 
-    def _surrogates(self) -> tuple[LevelSurrogate, list[LevelSurrogate]]:
-        """The surrogate, and one of each constraint, of everything told."""
+    def _surrogates(self) -> tuple[LevelSurrogate, list[Any]]:
+        """The surrogate, one of each constraint, and a classifier where evaluations failed, of everything told."""
         if self._fitted is None or self._fitted[0] != len(self.values):
-            parts = [clone(self.surrogate).fit(*self._told())]
+            parts: list[Any] = [clone(self.surrogate).fit(*self._told())]
             for column in range(len(self.constraints[0])):
                 parts.append(clone(self.surrogate).fit(*self._told(column)))
+            worked = [float(math.isfinite(value)) for value in self.values]
+            if self.failures == "learn" and not all(worked):
+                told = by_level(self.space, self.evaluations, worked, len(self.fidelities), False)
+                parts.append(LevelClassifier().fit(*told))
             self._fitted = (len(self.values), parts[0], parts[1:])
         return self._fitted[1:]
+
+    def _aimed(self, surrogate: LevelSurrogate) -> Any:
+        """What the acquisition looks at: the surrogate, or its mean or quantile over errors of the inputs."""
+        noise = self.input_noise
+        return surrogate if noise is None else Varied(surrogate, noise.on(self.space), noise.share)
 
     def _believing(self) -> LevelSurrogate:
         """The surrogate as if what is pending had given its mean."""
@@ -519,7 +526,9 @@ class MultiFidelityOptimizer:
         surrogate, limits = self._surrogates()
         standing, levels = self._standing(surrogate, int(rng.integers(2**31))), self._useful()
         with seeded(int(rng.integers(2**31))):
-            search = Proposal(self.space, self._believing(), limits, standing, self._leaders(), known, levels, rng)
+            aimed, leaders = self._aimed(self._believing()), best_designs(self.space, *self._told())
+            window = self._window(standing, leaders)
+            search = Proposal(self.space, aimed, limits, standing, leaders, known, levels, rng, window)
             found = [(search.best_mean()[0], levels[-1])] if self._forced(search, standing) else search.by(self.acquisition)
             cost, (point, level) = self.fidelities.cost, found[0]
             if level < levels[-1] and left < (cost[level] + cost[-1]) * (1 - 1e-9):
@@ -530,6 +539,16 @@ class MultiFidelityOptimizer:
             found = [(point, k) for k in range(level) if self.space.key(point) not in known[k]] + found
         self._queue = [Evaluation(*one) for one in found[1:]]
         return Evaluation(*found[0])
+
+    def _window(self, standing: Standing, leaders: list[Point]) -> Window | None:
+        """The part of the space that the trust region leaves."""
+        if self.trust_region is None or not leaders:
+            return None
+        centre = leaders[0]
+        if len(standing.values):
+            (centre,) = self.space.decode(standing.rows[[int(standing.values.argmax())]].numpy())
+        heights = [value if good else -math.inf for value, good in self._truth()]
+        return Window(self.space, centre, self.trust_region.side(heights, self.initial[-1], len(self.space)))
 
     def _forced(self, search: Any, standing: Standing) -> bool:
         """Whether the truth is asked at the best mean, whatever the acquisition says."""
@@ -565,18 +584,14 @@ class MultiFidelityOptimizer:
         planned = sum(self.initial)
         for one in [*self.evaluations, *self._pending.values()][planned:]:
             starved = 0.0 if one.level == top else starved + float(self.fidelities.cost[one.level] / self.fidelities.cost[top])
+        height = values[-1][keeps]
+        if self.input_noise is not None and keeps.any():
+            with torch.no_grad():
+                height = self._aimed(surrogate).moments(torch.as_tensor(designs[-1][keeps])).mean[:, -1].numpy()
         filling = self.space.encode(self.space.sobol(_CANDIDATES, seed % 2**16))
         parts = {
-            "rows": designs[-1][keeps], "values": values[-1][keeps], "seen": np.concatenate(designs), "candidates": filling,
+            "rows": designs[-1][keeps], "values": height, "seen": np.concatenate(designs), "candidates": filling,
             "cost": self.fidelities.cost, "gaps": np.array(gaps), "free": self.space.continuous.astype(float),
         }  # fmt: skip
         tensors: dict[str, Any] = {name: torch.as_tensor(part) for name, part in parts.items()}
         return Standing(**tensors, starved=starved, seed=seed)
-
-    def _leaders(self) -> list[Point]:
-        """The best designs at the truth, and of each level below."""
-        designs, values = self._told()
-        out = []
-        for X, y in zip(designs[::-1], values[::-1], strict=True):
-            out += [X[i] for i in np.argsort(-y, kind="stable")[:_LEADERS]]
-        return self.space.decode(out)

@@ -1,9 +1,11 @@
-"""Objectives at several levels: analytic pairs whose optimum is known; a wing and an airfoil by solvers of several sizes."""
+"""Objectives at several levels: analytic pairs whose optimum is known; solvers of several sizes, meshes, and epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from locum.core.errors import InvalidData
 from locum.problems._packages import holder, lift_over_drag
+from locum.problems.cantilever import CANTILEVER_BOUNDS, cantilever
+from locum.problems.training import TRAINING_BOUNDS, training_curve
 
 __all__ = [
-    "MultiFidelityProblem", "airfoil_levels", "borehole_pair", "branin_pair", "currin_pair", "forrester_pair",
-    "hartmann_pair", "park_pair", "wing_levels",
+    "MultiFidelityProblem", "airfoil_levels", "borehole_pair", "branin_pair", "cantilever_levels", "currin_pair",
+    "forrester_pair", "hartmann_pair", "park_pair", "training_levels", "wing_levels",
 ]  # fmt: skip
 
 _FLOAT = NDArray[np.float64]
@@ -348,3 +352,38 @@ def airfoil_levels(width: int = 8, cost: tuple[float, ...] = (1.0, 2.0, 5.0, 20.
 
     bounds = np.repeat([[-0.1, 0.1]], width, axis=0)
     return MultiFidelityProblem("airfoil", bounds, tuple(map(at, _SIZES)), cost)
+
+
+def cantilever_levels(cells: tuple[int, ...] = (6, 10, 24), cost: tuple[float, ...] | None = None) -> MultiFidelityProblem:
+    """A cantilever with a hole on meshes of several sizes; see `cantilever`.
+
+    Parameters
+    ----------
+    cells : tuple of int, default=(6, 10, 24)
+        Rising.
+    cost : tuple of float or None, default=None
+        Squares of the cells, over the first, where None.
+    """
+    if any(a >= b for a, b in pairwise(cells)):
+        raise InvalidData(f"expected cells= that rise, got {cells}")
+    levels = tuple(partial(cantilever, cells=n) for n in cells)
+    return MultiFidelityProblem("cantilever", CANTILEVER_BOUNDS, levels, cost or tuple((n / cells[0]) ** 2 for n in cells))
+
+
+def training_levels(epochs: tuple[int, ...] = (1, 3, 9, 27), cost: tuple[float, ...] | None = None) -> MultiFidelityProblem:
+    """A network that is trained for some epochs, by its loss on images that it has not seen; see `training_curve`.
+
+    Parameters
+    ----------
+    epochs : tuple of int, default=(1, 3, 9, 27)
+        Rising.
+    cost : tuple of float or None, default=None
+        The epochs where None.
+    """
+    if any(a >= b for a, b in pairwise(epochs)):
+        raise InvalidData(f"expected epochs= that rise, got {epochs}")
+
+    def after(n: int) -> Callable[[_FLOAT], _FLOAT]:
+        return lambda X: np.array([training_curve(row, n)[-1] for row in X])
+
+    return MultiFidelityProblem("training", TRAINING_BOUNDS, tuple(map(after, epochs)), cost or tuple(map(float, epochs)))
