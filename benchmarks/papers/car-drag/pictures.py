@@ -30,7 +30,11 @@ def of_cars(data: DrivAerNet, rows: NDArray[np.intp], size: int) -> tuple[NDArra
 
     code = inspect.getsource(cars) + inspect.getsource(renderings)
     key = hashlib.sha256(code.encode() + np.asarray(rows, dtype=np.int64).tobytes()).hexdigest()[:12]
-    pictures, measures = kept(f"cars-{size}-{key}", lambda: [np.stack(part) for part in zip(*map(one, rows.tolist()), strict=True)])
+
+    def all_of_them() -> list[NDArray[Any]]:
+        return [np.stack(part) for part in zip(*map(one, rows.tolist()), strict=True)]
+
+    pictures, measures = kept(f"cars-{size}-{key}", all_of_them)
     return pictures, measures
 
 

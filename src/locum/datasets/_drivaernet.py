@@ -131,8 +131,8 @@ def load_drivaernet(path: Any = None) -> DrivAerNet:
         raise InvalidData(f"{folder / _TABLE} is not the table of DrivAerNet: {error}") from error
     drag, drag_spread, lift, lift_spread = (table[:, header.index(name) - 1] for name in wanted)
     return DrivAerNet(
-        names, np.array([name.rpartition("_")[0] for name in names]), table[:, : len(columns)], columns, drag, drag_spread, lift,
-        lift_spread, _parts(folder, names),
+        names, np.array([name.rpartition("_")[0] for name in names]), table[:, : len(columns)], columns, drag, drag_spread,
+        lift, lift_spread, _parts(folder, names),
     )  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def _read(folder: Path, name: str) -> list[str]:
     if packed.is_file():
         with gzip.open(packed, "rt", encoding="utf-8") as opened:
             return opened.read().splitlines()
-    raise InvalidData(f"expected the table 'drivaernet' in {plain}, or with .gz, and there is no such file; get it from {_SOURCE}")
+    raise InvalidData(f"expected the table 'drivaernet' in {plain}, or with .gz, and found no file; get it from {_SOURCE}")
 
 
 def _parts(folder: Path, names: tuple[str, ...]) -> NDArray[np.str_]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from locum.core.errors import InvalidData, OutsideRegion, need, require_one_of, require_whole
 
@@ -159,7 +159,7 @@ def render_views(
     """
     low, high = checked_box(bounds)
     require_whole(1, size=size, supersample=supersample)
-    _check_names(views, channels)
+    check_names(views, channels)
     need("embreex", "rays through a mesh", "meshes")
     if holes == "refuse" and not len(mesh.faces):
         raise InvalidData("expected a mesh of one face or more, got none")
@@ -180,7 +180,7 @@ def checked_box(bounds: Any) -> tuple[Array, Array]:
     return box[0], box[1]
 
 
-def _check_names(views: Sequence[str], channels: Sequence[str]) -> None:
+def check_names(views: Sequence[str], channels: Sequence[str]) -> None:
     if not len(views) or not len(channels):
         raise InvalidData("expected a view and a channel or more, got none")
     for view in views:
@@ -302,7 +302,7 @@ def mirrored(images: Any, views: Sequence[str] = tuple(VIEWS), channels: Sequenc
     InvalidData
         A left view without the right one.
     """
-    _check_names(views, channels)
+    check_names(views, channels)
     names = list(views)
     for view in names:
         if _OTHER_SIDE.get(view, view) not in names:

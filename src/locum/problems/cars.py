@@ -169,8 +169,9 @@ def _kind(kind: str) -> tuple[str, str]:
     parts = str(kind).split("_")
     known = len(parts) >= 3 and parts[0] in BODIES and parts[2] in WHEELS
     if not known:
-        raise InvalidData(f"expected kind= such as 'F_S_WWC_WM', a body of {', '.join(BODIES)} and wheels of {', '.join(WHEELS)}, "
-                          f"got {kind!r}")  # fmt: skip
+        raise InvalidData(
+            f"expected kind= such as 'F_S_WWC_WM', a body of {', '.join(BODIES)} and wheels of {', '.join(WHEELS)}, got {kind!r}"
+        )
     return parts[0], WHEELS[parts[2]]
 
 
