@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,8 +27,8 @@ def of_cars(data: DrivAerNet, rows: NDArray[np.intp], size: int) -> tuple[NDArra
         pictures = renderings.render_views(car, size=size, channels=CHANNELS)
         return np.round(255 * pictures).astype(np.uint8), np.array(list(renderings.shape_measures(car).values()))
 
-    code = inspect.getsource(cars) + inspect.getsource(renderings)
-    key = hashlib.sha256(code.encode() + np.asarray(rows, dtype=np.int64).tobytes()).hexdigest()[:12]
+    probes = b"".join(one(int(i))[0].tobytes() for i in rows[:: max(len(rows) // 4, 1)])  # other code draws other pictures
+    key = hashlib.sha256(probes + np.asarray(rows, dtype=np.int64).tobytes()).hexdigest()[:12]
 
     def all_of_them() -> list[NDArray[Any]]:
         return [np.stack(part) for part in zip(*map(one, rows.tolist()), strict=True)]

@@ -170,7 +170,8 @@ def _kind(kind: str) -> tuple[str, str]:
     known = len(parts) >= 3 and parts[0] in BODIES and parts[2] in WHEELS
     if not known:
         raise InvalidData(
-            f"expected kind= such as 'F_S_WWC_WM', a body of {', '.join(BODIES)} and wheels of {', '.join(WHEELS)}, got {kind!r}"
+            f"expected kind= such as 'F_S_WWC_WM', a body of {', '.join(BODIES)} and wheels of {', '.join(WHEELS)}, "
+            f"got {kind!r}"
         )
     return parts[0], WHEELS[parts[2]]
 
@@ -263,8 +264,9 @@ class _Shell:
         y = [0 * x, 0.5 * inner, inner - 0.03, inner, inner, wing, wing, side]
         z = [floor, floor, floor, floor + 0.03, arch, arch + 0.01, middle, hull]
         sunk = self._windows(x) * np.minimum(glass, 1.0)
-        for share, pane in ((0.12, 0.0), (0.18, 1.0), (0.72, 1.0), (0.78, 0.0)):
-            y.append((side - 0.03) + share * (edge - 0.05 - side + 0.03) - 0.06 * pane * sunk)
+        rail = 0.72 - 1.4 * (self.pillar - 0.13)  # thick pillars go with a thick roof rail
+        for share, pane in ((0.12, 0.0), (0.18, 1.0), (rail, 1.0), (rail + 0.06, 0.0)):
+            y.append((side - 0.03) + share * (edge - 0.05 - side + 0.03) - 0.1 * pane * sunk)
             z.append(hull + (0.04 + 0.96 * share) * (top - hull) * 0.97)
         y += [edge - 0.05, edge - 0.13, 0.5 * edge, 0 * x]
         z += [hull + 0.98 * (top - hull), top, top + 0.012 * glass, top + 0.018 * glass]
