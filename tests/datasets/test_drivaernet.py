@@ -50,7 +50,7 @@ def test_near_duplicates_share_a_parent(tmp_path):
 
 
 def test_files_that_are_not_there_or_other_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(InvalidData, match="found no file; get it from https://github.com/Mohamedelrefaie/DrivAerNet"):
+    with pytest.raises(InvalidData, match="found no file; get it from https://github"):
         load_drivaernet(tmp_path)
     monkeypatch.delenv("LOCUM_DATA", raising=False)
     with pytest.raises(InvalidData, match="ships in no package"):

@@ -44,7 +44,7 @@ def test_a_brick_is_as_far_away_as_its_faces_are():
     for view, picture in zip(VIEWS, pictures, strict=True):
         full = picture[4] == 1
         assert picture[0][full] == pytest.approx(nearest[view], abs=1e-6)
-        assert (2 * picture[1:4, full] - 1).T == pytest.approx(np.tile(outward[view], (full.sum(), 1)), abs=1e-6)
+        assert np.abs(2 * picture[1:4, full].T - 1 - outward[view]).max() < 1e-6
         assert (picture[0][picture[4] == 0] == 1).all()
         assert (picture[1:4, picture[4] == 0] == 0.5).all()
         if view in covered:
@@ -159,7 +159,7 @@ def test_meshes_that_cannot_be_drawn_are_refused():
     broken.vertices[0, 0] = np.nan
     for mesh, message in [
         (empty, "a mesh of one face or more"), (broken, "finite vertices"),
-        (brick(high=(2.5, 0.75, 1.0)), r"within the box from \(-2, -1, 0\) to \(2, 1, 1.6\), got one from .* to \(2.5, 0.75, 1\)"),
+        (brick(high=(2.5, 0.75, 1.0)), r"within the box from \(-2, -1, 0\) to \(2, 1, 1.6\), got one .* to \(2.5, 0.75, 1\)"),
     ]:  # fmt: skip
         with pytest.raises(InvalidData, match=message):
             render_views(mesh, size=16, bounds=BOX)

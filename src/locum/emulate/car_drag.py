@@ -15,13 +15,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.domain import Domain
 from locum.core.errors import InvalidData, OutsideRegion, need, require_one_of, require_positive, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures.values import MAE, R2, IntervalCoverage
 from locum.core.region import Region
 from locum.core.surrogate import Saves
-from locum.emulate._drag_checks import BACKBONES, as_numbers, check_settings, drag_of, pictures_of, summaries
+from locum.emulate._drag_checks import BACKBONES, as_numbers, check_settings, drag_of, pictures_of, region_of, summaries
 from locum.emulate._drag_records import ClassAudit, DragAudit, Saliency
 from locum.emulate._packed import read_packed, write_packed
 from locum.emulate.renderings import VIEWS, channel_slices
@@ -31,7 +30,6 @@ __all__ = ["ClassAudit", "DragAudit", "RenderingRegressor", "Saliency"]
 Array = NDArray[np.floating[Any]]
 
 _FORMAT = 1
-_FALSE_ALARMS = 0.02
 _SURPRISE = 0.05  # probability of so many pictures outside below which there is a warning
 _MOST_STEPS = 2048
 
@@ -192,10 +190,7 @@ class RenderingRegressor(Saves, BaseEstimator):
         self.size_ = pictures.shape[-1]
         self.mean_, self.scale_ = float(known[1].mean()), float(known[1].std())
         self.average_ = known[0].mean(axis=0, dtype=float).astype(np.float32) / (255 if pictures.dtype == np.uint8 else 1)
-        seen = summaries(known[0])
-        self.region_ = Region.of(
-            Domain.of(seen), seen, false_alarm_rate=_FALSE_ALARMS, random_state=self.random_state, name="pictures learned from"
-        )
+        self.region_ = region_of(known[0], self.views, self.channels, self.random_state)
         recipe = networks.Recipe(
             self.epochs, self.batch_size, self.lr, self.patience, self.mirror, self.device, self.random_state
         )
