@@ -74,7 +74,7 @@ class Branch(nn.Module):
             nn.Sequential(nn.Conv2d(a, b, 2, stride=2, bias=False), nn.BatchNorm2d(b), nn.ReLU())
             for a, b in pairwise(widths)
         )
-        self.attention = nn.ModuleList(Attention(one) for one in widths[1:]) if attends else None
+        self.attention = Attention(widths[-1]) if attends else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Pictures as numbers in [0, 1]."""
@@ -82,11 +82,10 @@ class Branch(nn.Module):
         x = self.stem(2 * images.flatten(0, 1) - 1).contiguous(memory_format=torch.channels_last)
         x = x + self.place.repeat(n, 1, 1, 1)
         x = self.blocks[0](x)
-        for i, shrink in enumerate(self.shrink):
-            x = self.blocks[i + 1](shrink(x))
-            if self.attention is not None:
-                x = self.attention[i](x, views)
-        return x.mean(dim=(2, 3)).reshape(n, -1)
+        x = self.shrink[1](self.blocks[1](self.shrink[0](x)))
+        if self.attention is not None:
+            x = self.attention(x, views)
+        return self.blocks[2](x).mean(dim=(2, 3)).reshape(n, -1)
 
 
 class DragNetwork(nn.Module):
