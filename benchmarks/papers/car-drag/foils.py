@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 from numpy.typing import NDArray
+from pictures import kept
 
 from locum.emulate import render_views
 from locum.problems._packages import holder
 from locum.problems.cars import lofted
-from pictures import kept
 
 ALPHA, REYNOLDS = 2.0, 1e6
 VIEWS = ("top", "bottom")
