@@ -159,6 +159,7 @@ def test_meshes_that_cannot_be_drawn_are_refused():
     broken.vertices[0, 0] = np.nan
     for mesh, message in [
         (empty, "a mesh of one face or more"), (broken, "finite vertices"),
+        (trimesh.Scene([brick()]), r"expected a trimesh.Trimesh, got Scene: of a scene take to_mesh\(\)"),
         (brick(high=(2.5, 0.75, 1.0)), r"within the box from \(-2, -1, 0\) to \(2, 1, 1.6\), got one .* to \(2.5, 0.75, 1\)"),
     ]:  # fmt: skip
         with pytest.raises(InvalidData, match=message):

@@ -292,13 +292,14 @@ class RenderingRegressor(Saves, BaseEstimator):
     def _half(self, level: float) -> float:
         if isinstance(level, bool) or not 0 < level < 1:
             raise InvalidData(f"expected a level between 0 and 1, got {level!r}")
-        if not hasattr(self, "scores_"):
+        scores = getattr(self, "scores_", None)
+        if scores is None:
             raise InvalidData("a bound needs errors on fresh shapes: call calibrate(images, y) first")
-        rank = math.ceil((len(self.scores_) + 1) * level - 1e-9)
-        if rank > len(self.scores_):
+        rank = math.ceil((len(scores) + 1) * level - 1e-9)
+        if rank > len(scores):
             least = math.ceil(level / (1 - level) - 1e-9)
-            raise InvalidData(f"expected {least} shapes or more in calibrate for a level of {level:g}, got {len(self.scores_)}")
-        return float(self.scores_[rank - 1])
+            raise InvalidData(f"expected {least} shapes or more in calibrate for a level of {level:g}, got {len(scores)}")
+        return float(scores[rank - 1])
 
     def audit(
         self,
@@ -462,7 +463,8 @@ class RenderingRegressor(Saves, BaseEstimator):
             f"{name}.{key}": value.detach().cpu().numpy() for name, network in self._networks.items()
             for key, value in network.state_dict().items()
         } | {"average": self.average_}  # fmt: skip
-        return record, arrays | ({"scores": self.scores_} if hasattr(self, "scores_") else {})
+        scores = getattr(self, "scores_", None)
+        return record, arrays | ({} if scores is None else {"scores": scores})
 
     @classmethod
     def from_state(cls, record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:

@@ -76,12 +76,8 @@ def sound_mesh(mesh: Any, *, holes: str = "refuse") -> Any:
     """
     require_one_of(_HOLES, holes=holes)
     trimesh = need("trimesh", "a mesh", "meshes")
-    vertices, faces = np.asarray(mesh.vertices, dtype=float), np.asarray(mesh.faces)
-    if not len(faces):
-        raise InvalidData("expected a mesh of one face or more, got none")
-    if not np.isfinite(vertices).all():
-        raise InvalidData("expected finite vertices, got NaN or infinity")
-    found = trimesh.Trimesh(vertices, faces, process=True, validate=True)
+    _check_mesh(mesh)
+    found = trimesh.Trimesh(mesh.vertices, mesh.faces, process=True, validate=True)
     if not found.is_watertight and holes == "fill":
         trimesh.repair.fill_holes(found)
     if not found.is_watertight and holes != "keep":
@@ -92,6 +88,16 @@ def sound_mesh(mesh: Any, *, holes: str = "refuse") -> Any:
         )
     trimesh.repair.fix_normals(found, multibody=True)
     return found
+
+
+def _check_mesh(mesh: Any) -> None:
+    trimesh = need("trimesh", "a mesh", "meshes")
+    if not isinstance(mesh, trimesh.Trimesh):
+        raise InvalidData(f"expected a trimesh.Trimesh, got {type(mesh).__name__}: of a scene take to_mesh()")
+    if not len(mesh.faces):
+        raise InvalidData("expected a mesh of one face or more, got none")
+    if not np.isfinite(mesh.vertices).all():
+        raise InvalidData("expected finite vertices, got NaN or infinity")
 
 
 def _open_edges(mesh: Any) -> int:
@@ -160,16 +166,12 @@ def render_views(
     low, high = checked_box(bounds)
     require_whole(1, size=size, supersample=supersample)
     check_names(views, channels)
+    require_one_of(_HOLES, holes=holes)
     need("embreex", "rays through a mesh", "meshes")
-    if holes == "refuse" and not len(mesh.faces):
-        raise InvalidData("expected a mesh of one face or more, got none")
-    found = mesh if len(mesh.faces) and _closed(mesh) else sound_mesh(mesh, holes=holes)
+    _check_mesh(mesh)
+    found = mesh if mesh.is_watertight else sound_mesh(mesh, holes=holes)
     _check_place(found, low, high)
     return np.stack([_picture(found, VIEWS[view], size, supersample, channels, low, high) for view in views])
-
-
-def _closed(mesh: Any) -> bool:
-    return bool(np.isfinite(mesh.vertices).all()) and bool(mesh.is_watertight)
 
 
 def checked_box(bounds: Any) -> tuple[Array, Array]:
@@ -326,7 +328,7 @@ def _whole(images: Any) -> Any:
 
 
 def _reversed(part: Any, axis: int) -> Any:
-    return part.flip(axis) if hasattr(part, "flip") else np.flip(part, axis).copy()
+    return np.flip(part, axis).copy() if isinstance(part, np.ndarray) else part.flip(axis)
 
 
 # ---------------------------------------------------------------------- few numbers of a shape
