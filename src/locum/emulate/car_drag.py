@@ -39,8 +39,8 @@ class RenderingRegressor(Saves, BaseEstimator):
     """Pictures of a shape from several sides stand in for the flow around it: depth and surface normals in, drag out.
 
     Each kind of picture has a branch of grouped convolutions, with attention between all places of all views before its last
-    stage, that learns to predict drag alone. The branches are then joined by one perceptron, which begins at the mean of what they said, and learn on
-    together. Training stops by designs that are held back as whole groups.
+    stage, that learns to predict drag alone. The branches are then joined by one perceptron, which begins at the mean of what
+    they said, and learn on together. Training stops by designs that are held back as whole groups.
 
     Parameters
     ----------
