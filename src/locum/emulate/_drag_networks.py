@@ -175,7 +175,7 @@ def fitted(
     if len(plan.branches) > 1:
         seed = recipe.random_state + 1000
         with seeded(seed):
-            joined = plan.network(plan.branches)
+            joined = plan.network(plan.branches).to(recipe.device)
         for name in plan.branches:
             joined.branches[name] = copy.deepcopy(networks[name].branches[name])
         _add_heads(joined, networks)
