@@ -181,6 +181,18 @@ def test_pictures_unlike_those_learned_from_are_warned_of(model):
         model.predict(np.full((40, 3, 4, 16, 16), 0.9))
 
 
+def test_few_like_those_learned_from_are_called_outside_and_most_of_another_kind():
+    images, drag, _, _ = blocks(400)
+    rng = np.random.default_rng(0)
+    noisy = np.clip(images + 0.02 * rng.normal(size=images.shape), 0, 1)
+    region = RenderingRegressor(**{**SMALL, "epochs": 1, "joined_epochs": 1}).fit(noisy, drag).region_
+    later = np.clip(blocks(500, seed=3)[0] + 0.02 * rng.normal(size=(500, *images.shape[1:])), 0, 1)
+    assert np.mean(~region.inside(later)) < 0.05
+    other = later.copy()
+    other[:, :2, 0, 8:] = 0.7  # sides that are further away than any
+    assert np.mean(~region.inside(other)) > 0.9
+
+
 # ---------------------------------------------------------------------- reading it
 def test_attributions_add_up_and_are_where_the_drag_is(model, fresh):
     images = fresh[0]

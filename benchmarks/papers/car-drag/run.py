@@ -87,19 +87,13 @@ def network(
             some = seen[at[rows[part]]]
             out[part] = {name: model.predict(some, branch=name).tolist() for name in model.histories_}
             out["half"] = model.predict(some, return_bound=LEVEL)[1]
-            out[f"outside {part}"] = float(np.mean(~model.region_.inside(_means(some))))
+            out[f"outside {part}"] = float(np.mean(~model.region_.inside(some)))
     if len(settings["branches"]) > 1 and "known" not in rows:
         found = [model.attribute(seen[at[i]]) for i in rows["test"][:5]]
         out["gap"] = max(abs(one.gap) for one in found) / model.scale_
         out["views"] = {view: float(np.mean([abs(one.by_view[view]) for one in found])) for view in model.views}
         out["slopes"] = slopes(model)
     return out
-
-
-def _means(images: np.ndarray) -> np.ndarray:
-    from locum.emulate._drag_checks import summaries
-
-    return summaries(images)
 
 
 def slopes(model: RenderingRegressor) -> dict[str, float]:

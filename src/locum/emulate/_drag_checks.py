@@ -8,18 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core.domain import Domain
 from locum.core.errors import InvalidData, require_one_of, require_positive, require_whole
-from locum.core.region import Region
 from locum.emulate.renderings import channel_slices, check_names
 
-__all__ = ["BACKBONES", "as_numbers", "check_settings", "drag_of", "pictures_of", "region_of", "summaries"]
+__all__ = ["BACKBONES", "as_numbers", "check_settings", "drag_of", "pictures_of"]
 
 Array = NDArray[np.floating[Any]]
 
 BACKBONES = {"resnext-attn-tiny": True, "resnext-tiny": False}  # whether it attends
-_FALSE_ALARMS = 0.02
-_DIGITS = 4  # of a mean, which sums in another order would not change
 _MULTIPLE = 16  # of pixels, which the network halves four times
 
 
@@ -78,21 +74,3 @@ def drag_of(y: Any, n: int) -> Array:
 def as_numbers(picture: NDArray[Any]) -> Array:
     """Bytes as numbers in [0, 1]; numbers as they are."""
     return picture.astype(np.float32) / 255 if picture.dtype == np.uint8 else picture
-
-
-def region_of(pictures: NDArray[Any], views: Sequence[str], channels: Sequence[str], random_state: int) -> Region:
-    """Where `summaries` of these pictures lie."""
-    parts = {"depth": ("depth",), "normal": ("normal x", "normal y", "normal z"), "silhouette": ("silhouette",)}
-    seen = summaries(pictures)
-    names = [f"{view} {part}" for view in views for kind in channels for part in parts[kind]]
-    same = [names[j] for j in np.flatnonzero(np.ptp(seen, axis=0) == 0)]
-    domain = Domain.of(seen, names=names, fixed=same)
-    return Region.of(
-        domain, seen, false_alarm_rate=_FALSE_ALARMS, random_state=random_state, name="pictures learned from"
-    )  # fmt: skip
-
-
-def summaries(pictures: NDArray[Any]) -> Array:
-    """Mean of each channel of each view, shape (n, views times channels), in [0, 1]."""
-    means = pictures.mean(axis=(3, 4), dtype=np.float64).reshape(len(pictures), -1)
-    return np.round(means / 255 if pictures.dtype == np.uint8 else means, _DIGITS)

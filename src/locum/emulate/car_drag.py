@@ -18,10 +18,10 @@ from sklearn.utils.validation import check_is_fitted
 from locum.core.errors import InvalidData, OutsideRegion, need, require_one_of, require_positive, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures.values import MAE, R2, IntervalCoverage
-from locum.core.region import Region
 from locum.core.surrogate import Saves
-from locum.emulate._drag_checks import BACKBONES, as_numbers, check_settings, drag_of, pictures_of, region_of, summaries
+from locum.emulate._drag_checks import BACKBONES, as_numbers, check_settings, drag_of, pictures_of
 from locum.emulate._drag_records import ClassAudit, DragAudit, Saliency
+from locum.emulate._drag_region import PictureRegion
 from locum.emulate._packed import read_packed, write_packed
 from locum.emulate.renderings import VIEWS, channel_slices
 
@@ -30,6 +30,7 @@ __all__ = ["ClassAudit", "DragAudit", "RenderingRegressor", "Saliency"]
 Array = NDArray[np.floating[Any]]
 
 _FORMAT = 1
+_FALSE_ALARMS = 0.02
 _SURPRISE = 0.05  # probability of so many pictures outside below which there is a warning
 _MOST_STEPS = 2048
 
@@ -81,8 +82,8 @@ class RenderingRegressor(Saves, BaseEstimator):
         The mean picture.
     histories_ : dict of str to History
         By branch, and "joined".
-    region_ : Region
-        Of the mean of each channel of each view.
+    region_ : PictureRegion
+        With `inside`, `distance`, `threshold` and `false_alarm_rate`: coarse pictures near a plane through those learned from.
     scores_ : ndarray
         Absolute errors in order, after `calibrate`.
 
@@ -190,7 +191,7 @@ class RenderingRegressor(Saves, BaseEstimator):
         self.size_ = pictures.shape[-1]
         self.mean_, self.scale_ = float(known[1].mean()), float(known[1].std())
         self.average_ = known[0].mean(axis=0, dtype=float).astype(np.float32) / (255 if pictures.dtype == np.uint8 else 1)
-        self.region_ = region_of(known[0], self.views, self.channels, self.random_state)
+        self.region_ = PictureRegion.of(known[0], _FALSE_ALARMS, self.random_state)
         recipe = networks.Recipe(
             self.epochs, self.batch_size, self.lr, self.patience, self.mirror, self.device, self.random_state
         )
@@ -273,7 +274,7 @@ class RenderingRegressor(Saves, BaseEstimator):
         return self._networks[branch]
 
     def _outside(self, pictures: NDArray[Any]) -> NDArray[np.bool_]:
-        return np.asarray(~self.region_.inside(summaries(pictures)))
+        return np.asarray(~self.region_.inside(pictures))
 
     # ------------------------------------------------------------------ how far to trust it
     def calibrate(self, images: Any, y: ArrayLike) -> Self:
@@ -457,12 +458,13 @@ class RenderingRegressor(Saves, BaseEstimator):
         """Settings, weights and what bounds need."""
         check_is_fitted(self, "mean_")
         settings = {name: list(value) if isinstance(value, tuple) else value for name, value in self.get_params().items()}
+        reach = self.region_.threshold
         record = {"settings": settings, "size": self.size_, "mean": self.mean_, "scale": self.scale_,
-                  "region": self.region_.to_dict()}  # fmt: skip
+                  "threshold": reach if math.isfinite(reach) else None}  # fmt: skip
         arrays = {
             f"{name}.{key}": value.detach().cpu().numpy() for name, network in self._networks.items()
             for key, value in network.state_dict().items()
-        } | {"average": self.average_}  # fmt: skip
+        } | {"average": self.average_, "middle": self.region_.middle, "axes": self.region_.axes}  # fmt: skip
         scores = getattr(self, "scores_", None)
         return record, arrays | ({} if scores is None else {"scores": scores})
 
@@ -474,7 +476,9 @@ class RenderingRegressor(Saves, BaseEstimator):
         settings: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in record["settings"].items()}
         out = cls(**{**settings, "device": "cpu"})
         out.size_, out.mean_, out.scale_ = record["size"], record["mean"], record["scale"]
-        out.region_, out.average_ = Region.from_dict(record["region"]), arrays["average"]
+        reach = math.inf if record["threshold"] is None else record["threshold"]
+        out.region_ = PictureRegion(arrays["middle"], arrays["axes"], reach, _FALSE_ALARMS)
+        out.average_ = arrays["average"]
         plan = out._plan()
         out._networks = {}
         for name in [*out.branches, *(["joined"] if len(out.branches) > 1 else [])]:
