@@ -279,7 +279,7 @@ def new_body(data: DrivAerNet, rows: dict[str, np.ndarray], told: dict, quick: b
 def drag_of_foils(quick: bool, seeds: range, device: str, kept: Kept) -> Iterator[Claim]:
     images, drag, family, features = foils.load(300 if quick else None, SIZE, 0)
     y = np.log10(drag)
-    epochs = {"epochs": 6, "joined_epochs": 2} if quick else {"epochs": 20, "joined_epochs": 6}
+    epochs = {"epochs": 6, "joined_epochs": 2} if quick else {"epochs": 40, "joined_epochs": 10, "patience": 12}
     scores, cheap = [], []
     for seed in seeds:
         learn, test = next(GroupShuffleSplit(1, test_size=0.2, random_state=seed).split(y, groups=family))
