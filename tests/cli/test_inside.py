@@ -95,6 +95,7 @@ def test_a_transcoder_and_every_encoder_can_be_trained(here, capsys):
         own = ("inside", "train", "acts", "z", "-o", encoder, "--latents", 24, "-k", 4, "--batch", 128)
         code, out, err = run(capsys, *own, "--encoder", encoder)
         assert code == 0, err
+        assert "This takes 6 steps" in err or "This takes 5 steps" in err
         assert "FVU" in out
         assert "beside it, PCA" in out
     code, out, err = run(capsys, *command)
@@ -155,6 +156,7 @@ def test_a_page_of_latents_is_made_from_a_model_and_again_from_its_records(here,
     assert "small animals" in (here / "again.html").read_text(encoding="utf-8")
     code, out, err = run(capsys, *PAGE, "-l", latent, "--effects", 0)
     assert code == 0, err
+    assert "tokens and 0 more for effects" in err
     assert "features.html: 1 latents, 0 with effects" in out
 
 

@@ -177,6 +177,24 @@ def test_pandas_frames_come_back_with_their_dtypes():
     assert np.array_equal(Z[:, 13], [1, 0, 1, np.nan], equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int64", "uint8", "float32"])
+def test_a_frame_of_one_type_is_read_and_given_back_as_a_mixed_one_is(dtype):
+    """Such frames are taken in one piece, which must not show."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.integers(0, 200, (20, 5)).astype(dtype), columns=list("abcde"))
+    if dtype.startswith("float"):
+        frame.iloc[3, 1] = np.nan
+    alone, mixed = Domain.of(frame), Domain.of(frame.assign(z=list("tu" * 10)))
+    assert alone.columns == mixed.columns[:5]
+    assert alone.dtypes == mixed.dtypes[:5]
+    Z = alone.encode(frame)
+    np.testing.assert_array_equal(Z, mixed.encode(frame.assign(z=list("tu" * 10)))[:, :5])
+    pd.testing.assert_frame_equal(alone.decode(Z), frame)
+    blurred = np.where(np.isnan(Z), np.nan, Z + 0.25)
+    several = mixed.decode(np.column_stack([blurred, np.zeros(20)])).iloc[:, :5]
+    pd.testing.assert_frame_equal(alone.decode(blurred), several)
+
+
 def test_pandas_dtypes_give_way_to_values_they_cannot_hold():
     frame = pd.DataFrame({"int": [1, 2, 3], "bool": [True, False, True], "Int": pd.array([1, 2, 3], dtype="Int8")})
     back = Domain.of(frame).decode(np.array([[np.nan, np.nan, np.nan], [1.5, 0.5, 0.5]]))

@@ -525,3 +525,20 @@ def test_atoms_that_are_not_learned_stay_as_they_were_drawn(planted):
     assert fvu[0] > fvu[1] > fvu[2]  # the encoder learns all the same
     with pytest.raises(InvalidData, match="dead=None for atoms that are not learned"):
         SparseAutoencoder(24, ReLU(4.0), learn_atoms=False).fit(X)
+
+
+def test_an_estimate_counts_steps_and_changes_nothing(planted):
+    X = planted[0]
+    one = SparseAutoencoder(48, TopK(3), epochs=3, batch_size=128)
+    told = one.estimate(X)
+    assert told.steps == 3 * -(-len(X) // 128)
+    assert told.bytes >= 3 * 4 * 2 * 48 * X.shape[1]
+    assert told.seconds > 0
+    assert not hasattr(one, "record_")
+    assert str(told).startswith(f"{told.steps} steps, ")
+    state = torch.get_rng_state()
+    after = one.fit(X).atoms_
+    np.testing.assert_array_equal(SparseAutoencoder(48, TopK(3), epochs=3, batch_size=128).fit(X).atoms_, after)
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(InvalidData, match="of one length"):
+        one.estimate(X, X[:-1])

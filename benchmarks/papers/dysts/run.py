@@ -2,8 +2,9 @@
 
 Forecasters see ten periods of the first coordinate and forecast two more in one go, from five starts of each of 129 systems.
 The best of them on a system is set against the Lyapunov exponent per period, beside a placebo: the same for the error of the
-mean. Then simulations that begin where a forecaster was wrong, against as many that begin anywhere, and codes learned on
-chaotic series as features of real ones. Intervals are over systems, or over sets of real series.
+mean. Then simulations that begin where a forecaster was wrong, against as many that begin anywhere, codes learned on chaotic
+series as features of real ones, and formulas that symbolic regression finds (`pip install locum[symbolic]`). Intervals are over
+systems, or over sets of real series.
 """
 
 from __future__ import annotations
@@ -19,20 +20,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from claims import Claim, main, over_seeds
 from scipy import stats
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.linear_model import RidgeClassifierCV
+from sklearn.linear_model import LinearRegression, RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, StandardScaler
 
+from locum.core.errors import need
 from locum.core.lyapunov import kaplan_yorke
 from locum.core.measures.rankings import SpearmanCorrelation
 from locum.emulate import (
+    LSTM,
     Analogues,
     ForecastBenchmark,
     ImportanceTrainer,
     LaggedMap,
     LaggedRegressor,
     MeanForecast,
+    NBeats,
+    NetworkForecaster,
     SurrogatePretrainer,
+    SymbolicBenchmark,
 )
 from locum.emulate._dysts_features import features
 from locum.problems import chaos
@@ -75,6 +81,22 @@ def forecasting(names: list[str], origins: int, trees: int) -> Iterator[Claim]:
     less = table.by_system("linear lags") - table.by_system("random forest")
     yield Claim("a forest forecasts better than linear lags", "sMAPE of linear lags less that of the forest, mean",
                 *over_seeds(less), len(less), needed=False)  # fmt: skip
+
+
+def networks(names: list[str], origins: int, epochs: int) -> Iterator[Claim]:
+    """N-BEATS and an LSTM beside what needs no network, on systems drawn beforehand."""
+    models = {
+        "mean": MeanForecast(), "linear lags": LaggedMap(25), "random forest": forest(20),
+        "N-BEATS": NetworkForecaster(NBeats(), epochs=epochs), "LSTM": NetworkForecaster(LSTM(), epochs=epochs),
+    }  # fmt: skip
+    table = ForecastBenchmark([chaos.load(name) for name in names], n_origins=origins).run(models)
+    errors = {name: table.by_system(name) for name in models}
+    details = {"systems": list(names), "sMAPE": {name: one.tolist() for name, one in errors.items()}}
+    rest = {name: float(np.median(one)) for name, one in errors.items() if name != "N-BEATS"}
+    other = min(rest, key=lambda name: rest[name])
+    less = errors[other] - errors["N-BEATS"]
+    yield Claim("N-BEATS forecasts best", f"sMAPE of {other} less that of N-BEATS, mean over systems", *over_seeds(less),
+                len(less), details=details | {"medians": rest | {"N-BEATS": float(np.median(errors["N-BEATS"]))}})  # fmt: skip
 
 
 class LaggedAnalogues(Analogues):
@@ -189,14 +211,59 @@ def accuracy(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarra
     return float(model.fit(X, y).score(X_test, y_test))
 
 
+POLYNOMIAL = (
+    "Lorenz", "Rossler", "Chen", "LuChen", "SprottA", "SprottB", "SprottD", "SprottE", "RabinovichFabrikant", "Halvorsen",
+)  # fmt: skip
+
+
+def fourier(X: np.ndarray) -> np.ndarray:
+    return np.column_stack([wave(k * X) for k in range(1, 11) for wave in (np.sin, np.cos)])
+
+
+def symbolic(names: list[str], quick: bool, seed: int) -> Iterator[Claim]:
+    """Formulas for the derivatives of systems, some of them known to be polynomials of degree 3 or less."""
+    for package in ("pysindy", "pyoperon", "gplearn"):
+        need(package, "symbolic regression", "symbolic")
+    from gplearn.genetic import SymbolicRegressor as GeneticProgram
+    from pyoperon.sklearn import SymbolicRegressor as Operon
+    from pysindy import STLSQ
+
+    symbols = "add,sub,mul,div,constant,variable,cos,exp,sin,log,tanh"
+    models = {
+        "sparse polynomial": make_pipeline(PolynomialFeatures(3), STLSQ(threshold=0.05, alpha=1e-6, max_iter=50)),
+        "sparse Fourier": make_pipeline(FunctionTransformer(fourier), STLSQ(threshold=0.05, alpha=1e-6, max_iter=50)),
+        "operon": Operon(allowed_symbols=symbols, max_evaluations=20_000 if quick else 100_000, optimizer_iterations=3,
+                         n_threads=1, random_state=seed),
+        "genetic program": GeneticProgram(population_size=200 if quick else 500, generations=5 if quick else 10, n_jobs=1,
+                                          function_set=("add", "sub", "mul", "div", "sin", "cos", "log"), random_state=seed),
+        "linear": LinearRegression(),
+    }  # fmt: skip
+    table = SymbolicBenchmark([chaos.load(name) for name in names], granularity=50).run(models)
+    medians = {name: {m: float(np.median(table.by_system(name, m))) for m in ("smape", "rmse")} for name in models}
+    smooth = [i for i, name in enumerate(names) if name in POLYNOMIAL]
+    exact = table.by_system("sparse polynomial")[smooth]
+    yield Claim("sparse polynomials find laws that are polynomials", "sMAPE of derivatives, median and range over such systems",
+                float(np.median(exact)), float(exact.min()), float(exact.max()), len(smooth), direction="less", threshold=0.1,
+                decided_by="effect",
+                details={"medians": medians, "systems": list(names),
+                         "by system": {name: table.by_system(name).tolist() for name in models}})  # fmt: skip
+    for other, needed in (("sparse Fourier", True), ("operon", False), ("genetic program", False), ("linear", False)):
+        more = table.by_system(other) - table.by_system("sparse polynomial")
+        yield Claim(f"sparse polynomials are nearer than {other}", "sMAPE more than theirs, median over systems",
+                    float(np.median(more)), *map(float, stats.quantile_test(more).confidence_interval()), len(more),
+                    needed=needed)  # fmt: skip
+
+
 def measure(quick: bool, seed: int) -> Iterator[Claim]:
     names = list(chaos.names())
     drawn = np.random.default_rng(4).permutation(names).tolist()
     yield from forecasting(sorted(drawn[:10]) if quick else names, 2 if quick else 5, 10 if quick else 20)
+    yield from networks(sorted(drawn[:2] if quick else drawn[:10]), 1 if quick else 2, 5 if quick else 100)
     yield from integration(sorted(drawn[:5] if quick else drawn[:30]))
     smooth = [name for name in drawn if not chaos.load(name).properties.nonautonomous]
     yield from exponents(sorted(smooth[:6] if quick else smooth[:25]), 20 if quick else 150)
     yield from importance(sorted(smooth[:3] if quick else smooth[:20]), range(seed, seed + (2 if quick else 3)))
+    yield from symbolic(sorted({*POLYNOMIAL[:6], *smooth[: 2 if quick else 20], *(() if quick else POLYNOMIAL)}), quick, seed)
     yield from transfer(range(seed, seed + (1 if quick else 2)), *((2, 5, 3) if quick else (8, 40, 15)))
 
 

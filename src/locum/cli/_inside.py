@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import re
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ inside = typer.Typer(
 )
 
 _LONG = 300.0  # seconds above which a collection is confirmed first
+_PASSAGES = 3 * 12 + 2 * 8  # run for the effects of a latent: its own in three ways, and prompts in two
 _BY = ("file", "paragraph", "line")
 _ENCODERS = ("topk", "batchtopk", "matryoshka", "relu", "gated", "jumprelu", "pursuit")
 
@@ -104,6 +106,8 @@ def train(
     dictionary = _dictionary(encoder, latents, k, settings)
     output.mkdir(parents=True, exist_ok=True)
     checkpoint = output / "training.pt"
+    if not (json or checkpoint.exists()):
+        _say(str(dictionary.estimate(rows, given)))
     with working("training", quiet=json) as progress:
         dictionary.fit(rows, given, checkpoint=checkpoint, progress=progress)
     dictionary.save(output)
@@ -179,9 +183,12 @@ def page(
             raise InvalidData("expected a model, text files and --site, or a file of records that ends in .json")
         require_one_of(_BY, by=by)
         shown = {"context": context, "batch_size": batch, "random_state": seed}
+        documents, loaded = _documents(text, by, 1), _network(model)
+        if not json:
+            _say(_longest(loaded, documents, context, batch, effects))
         with working("describing", quiet=json) as progress:
             found = _described(
-                source, model, _documents(text, by, 1), site, target, keep_first, latent, most, effects, shown, progress
+                source, model, loaded, documents, site, target, keep_first, latent, most, effects, shown, progress
             )
     if names is not None:
         found = found.named(_names(names))
@@ -206,15 +213,15 @@ def page(
 
 # ---------------------------------------------------------------------- parts
 def _described(
-    folder: Path, model: str, documents: list[str], site: str, target: str | None, keep_first: bool,
-    latents: list[int] | None, most: int, effects: int, settings: dict[str, Any], progress: Any,
+    folder: Path, model: str, loaded: tuple[Any, Any], documents: list[str], site: str, target: str | None,
+    keep_first: bool, latents: list[int] | None, most: int, effects: int, settings: dict[str, Any], progress: Any,
 ) -> Any:  # fmt: skip
     """Records of the latents of a dictionary on the activations of a model."""
     from locum import inside as room
 
     made = room.Transcoder.load(folder) if (folder / "transcoder.json").exists() else room.Dictionary.load(folder)
     dictionary = made.dictionary_ if isinstance(made, room.Transcoder) else made
-    network, tokenizer = _network(model)
+    network, tokenizer = loaded
     sites = {"site": _site(f"site={site}")[1]} | ({} if target is None else {"target": _site(f"target={target}")[1]})
     tap = room.Tap(network, sites)
     keep = room.every_position if keep_first else ~room.first_position
@@ -290,9 +297,31 @@ def _documents(paths: list[Path], by: str, least: int = 3) -> list[str]:
 def _agree(cost: str, seconds: float, *, yes: bool, quiet: bool) -> None:
     """Say what a collection takes, and wait for consent where that is long."""
     if not quiet:
-        console().print(f"This takes {cost}.", highlight=False, markup=False)
+        _say(cost)
     if not yes and seconds > _LONG:
         consent(f"this takes {cost}", "keep fewer --rows")
+
+
+def _say(cost: str) -> None:
+    console().print(f"This takes {cost}.", highlight=False, markup=False)
+
+
+def _longest(loaded: tuple[Any, Any], documents: list[str], context: int, batch: int, effects: int) -> str:
+    """What a page takes at most: passes through the whole model, by one of them."""
+    import torch
+
+    network, tokenizer = loaded
+    ids = tokenizer(documents, truncation=True, max_length=context)["input_ids"]
+    tokens = sum(map(len, tokenizer(documents, verbose=False)["input_ids"]))
+    longest = max(map(len, ids))
+    given = torch.tensor([[one[i % len(one)] for i in range(longest)] for one in ids[:batch]])
+    with torch.inference_mode():
+        network(input_ids=given)  # the first pass is slower than others
+        start = time.perf_counter()
+        network(input_ids=given)
+    each = (time.perf_counter() - start) / given.numel()
+    passages = effects * _PASSAGES * longest if hasattr(network, "lm_head") else 0
+    return f"{tokens} tokens and {passages} more for effects, {(tokens + passages) * each:.0f} s at most"
 
 
 def _dictionary(encoder: str, latents: int, k: int, settings: dict[str, Any]) -> Any:

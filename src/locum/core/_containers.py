@@ -109,6 +109,8 @@ def _open_frame(X: Any) -> Opened:
     # Names are checked on the frame itself, since the common view refuses what pandas allows.
     names = list(X.columns)
     check_names(names)
+    if (values := block(X)) is not None:
+        return Opened("pandas", names, list(values.T), [str(values.dtype)] * len(names))
     frame = nw.from_native(X, eager_only=True)
     values, dtypes = [], []
     for name in names:
@@ -126,6 +128,19 @@ def _open_frame(X: Any) -> Opened:
             values.append(column)
     kind = "pandas" if nw.dependencies.is_pandas_dataframe(X) else "polars"
     return Opened(kind, names, values, dtypes)
+
+
+def block(X: Any) -> NDArray[Any] | None:
+    """The values (n, d) of a pandas frame whose columns are all float64, or whole numbers of one type; None of another.
+
+    Frames of thousands of columns are read so in one piece, not column by column.
+    """
+    if not nw.dependencies.is_pandas_dataframe(X) or not len(X.columns):
+        return None
+    dtypes = X.dtypes.to_numpy()
+    first = dtypes[0]
+    plain = isinstance(first, np.dtype) and (first == np.float64 or first.kind in "iu")
+    return X.to_numpy() if plain and all(one == first for one in dtypes) else None
 
 
 def _dtype_text(dtype: Any) -> str:
@@ -165,9 +180,24 @@ def put_together(container: str, names: Sequence[str], dtypes: Sequence[str], va
     if container == "structured":
         return _structured(names, [_field(np.dtype(dtype), column) for dtype, column in zip(dtypes, values, strict=True)])
     library = importlib.import_module(container)
+    if container == "pandas" and (numbers := _uniform(dtypes, values)) is not None:
+        return library.DataFrame(numbers, columns=list(names))
     made = _pandas_column if container == "pandas" else _polars_column
     columns = zip(names, dtypes, values, strict=True)
     return library.DataFrame({name: made(library, dtype, column) for name, dtype, column in columns})
+
+
+def _uniform(dtypes: Sequence[str], values: list[NDArray[Any]]) -> NDArray[Any] | None:
+    """All columns as one array, where they are numbers of one type of NumPy that holds them all."""
+    if not dtypes or dtypes[0] not in ("float64", *_WHOLE) or any(one != dtypes[0] for one in dtypes):
+        return None
+    numbers = np.column_stack([column.astype(float) for column in values])
+    if dtypes[0] == "float64":
+        return numbers
+    if np.isnan(numbers).any():
+        return None
+    whole = _exact(np.dtype(dtypes[0]), numbers)
+    return whole if whole.dtype == np.dtype(dtypes[0]) else None
 
 
 def _exact(dtype: np.dtype[Any], values: NDArray[np.float64]) -> NDArray[Any]:

@@ -19,6 +19,7 @@ import xxhash
 from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
+from locum.core._containers import block
 from locum.core.errors import InvalidData, LedgerError
 
 __all__ = [
@@ -124,7 +125,7 @@ class Rows:
     @property
     def _columns(self) -> list[NDArray[Any]]:
         if self._frame is not None:
-            return [_series_values(self._frame[name]) for name in self._frame.columns]
+            return _frame_values(self._frame)
         if self.data.dtype.names:
             return [self.data[name] for name in self.data.dtype.names]
         return list(self.data.reshape(self.n, -1).T)
@@ -133,8 +134,8 @@ class Rows:
         """Some rows as bytes that `unpack` reads."""
         if self._frame is not None:
             frame = self._frame[positions.tolist()]
-            dtypes = [str(self.data[name].dtype) for name in frame.columns]
-            columns = [_series_values(frame[name]) for name in frame.columns]
+            dtypes = [str(dtype) for dtype in self.data.dtypes]
+            columns = _frame_values(frame)
             kind = str(frame.implementation).rsplit(".", 1)[-1].lower()
             return _pack_columns({"frame": kind, "names": list(frame.columns), "dtypes": dtypes}, columns)
         return pack(self.data[positions])
@@ -149,6 +150,11 @@ def _as_frame(X: Any) -> Any:
     if any(not isinstance(name, str) for name in names) or len(set(names)) < len(names) or not names:
         raise InvalidData(f"expected at least one column, each with a text name of its own, got {names[:5]}; rename them first")
     return nw.from_native(X, eager_only=True)
+
+
+def _frame_values(frame: Any) -> list[NDArray[Any]]:
+    whole = block(frame.to_native())
+    return list(whole.T) if whole is not None else [_series_values(frame[name]) for name in frame.columns]
 
 
 def _series_values(series: Any) -> NDArray[Any]:

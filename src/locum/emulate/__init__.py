@@ -35,6 +35,7 @@ from locum.emulate.fab_devs import (
 )
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
 from locum.emulate.info_koopman import KoopmanEmulator, KoopmanWarning, Modes
+from locum.emulate.network_forecasts import LSTM, NBeats, NetworkForecaster
 from locum.emulate.online_training import (
     DirectField,
     FieldStepper,
@@ -54,6 +55,7 @@ from locum.emulate.renderings import mirrored, render_views, shape_measures, sou
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.saved import load_emulator
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
+from locum.emulate.symbolic import LawSource, SymbolicBenchmark, SymbolicTable
 from locum.emulate.tables import read_trajectories, write_trajectories
 from locum.emulate.trajectories import Trajectories
 
@@ -90,6 +92,12 @@ __all__ = [
     "LaggedRegressor",
     "MeanForecast",
     "SurrogatePretrainer",
+    "LSTM",
+    "NBeats",
+    "NetworkForecaster",
+    "LawSource",
+    "SymbolicBenchmark",
+    "SymbolicTable",
     "SeriesForecaster",
     "RecurrentForecaster",
     "forecast_errors",

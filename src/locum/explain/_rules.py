@@ -35,6 +35,7 @@ _MOVES = 12
 _MOST_BINS = 160_000
 _LEAST_BINS = 8
 _BLOCK = 2_000_000  # entries counted at once
+_MOST_COLUMNS = 1_000  # searched; of more, those that tell most by themselves
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class RuleSearch:
     Attributes
     ----------
     usable : tuple of int
-        Columns that conditions may name: those that tell rows apart, and not in the very way an earlier one does.
+        Columns that conditions may name: those that tell rows apart, and not in the very way an earlier one does; of more than
+        1,000, those that by themselves explain most of the answers.
     """
 
     def __init__(
@@ -115,6 +117,8 @@ class RuleSearch:
         self.seen = [np.bincount(code, weights, c + 2) > 0 for code, c in zip(self.codes, self.counts, strict=True)]
         distinct = {code.tobytes(): j for j, code in reversed(list(enumerate(self.codes))) if code.min() < code.max()}
         self.usable = tuple(sorted(distinct.values()))
+        if len(self.usable) > _MOST_COLUMNS:
+            self.usable = self._screened(Y)
         self._pair(Y)
 
     def among(self, rows: _INT) -> RuleSearchAmong:
@@ -146,6 +150,16 @@ class RuleSearch:
             if mask[self.seen[column]].all():
                 clause = clause.without(column)
         return clause
+
+    def _screened(self, Y: _FLOAT) -> tuple[int, ...]:
+        """The usable columns whose bins by themselves explain most of the variance of the answers."""
+        centred = (Y - np.average(Y, axis=0, weights=self.weights)) * self.weights[:, None]
+        explained = np.empty(len(self.usable))
+        for i, j in enumerate(self.usable):
+            size = np.maximum(np.bincount(self.codes[j], self.weights), 1e-300)
+            explained[i] = sum(float((np.bincount(self.codes[j], one) ** 2 / size).sum()) for one in centred.T)
+        best = np.argsort(-explained, kind="stable")[:_MOST_COLUMNS]
+        return tuple(sorted(self.usable[i] for i in best))
 
     # ------------------------------------------------------------------ two columns at a time
     def _pair(self, Y: _FLOAT) -> None:

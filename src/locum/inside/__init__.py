@@ -29,7 +29,7 @@ from locum.inside.cross_section import Answers, CrossSection, Location, Prepared
 from locum.inside.cuts import Cut, LanguageModelCut, NetworkCut, States
 from locum.inside.degeneracies import Degeneracy, LayerDegeneracy, degeneracy
 from locum.inside.describing import CodedUnits, coded_text, describe_features, unembedding
-from locum.inside.dictionary import Dictionary, SparseAutoencoder
+from locum.inside.dictionary import Dictionary, SparseAutoencoder, TrainingEstimate
 from locum.inside.encoders import (
     AuxiliaryLoss,
     BatchTopK,
@@ -133,6 +133,7 @@ __all__ = [
     "norm_above",
     "Dictionary",
     "SparseAutoencoder",
+    "TrainingEstimate",
     "MatchingPursuitSAE",
     "PursuitPath",
     "SemiNMF",

@@ -14,16 +14,18 @@ import torch
 
 from locum.core.errors import InvalidData
 from locum.inside._network import DictionaryNet, made
+from locum.inside.dictionary import TrainingEstimate
 from locum.inside.encoders import EncoderSpec, Resampling
 from locum.inside.rows import ActivationRows
 from locum.nets import TrainingFailed, seeded
 from locum.nets.checkpoint import draw_on, drawn, read_checkpoint, write_whole
 
-__all__ = ["Plan", "Record", "train_dictionary"]
+__all__ = ["Plan", "Record", "estimate_training", "train_dictionary"]
 
 _FORMAT = 1
 _POINTS = 50  # of the curves that are kept
 _LEAST_STEPS = 20  # between two checkpoints
+_TRIAL = 6  # steps that an estimate takes; the first is slower than the others
 
 
 @dataclass(frozen=True)
@@ -82,35 +84,56 @@ def train_dictionary(
 ) -> tuple[DictionaryNet, Record]:  # fmt: skip
     """A network that gives `target` (or the rows themselves) back from the rows, in the units of the rows."""
     start = time.perf_counter()
-    count = rows.count("train")
-    steps = plan.epochs * math.ceil(count / plan.batch_size)
-    device = torch.device(plan.device)
-    into, out = _scale(rows, plan), _scale(rows if target is None else target, plan)
+    count, device = rows.count("train"), torch.device(plan.device)
     with seeded(plan.random_state, device=device):
-        mean = _mean(rows) * into
-        net = made(spec, plan.n_latents, mean, None if target is None else _mean(target) * out, steps).to(device)
-        net.atoms.requires_grad_(plan.learn_atoms)
-        net.window = math.ceil(getattr(spec.dead, "window", 0.1) * count * plan.epochs)
-        optimizer = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, betas=plan.betas, fused=True)
-        run = _Run(
-            net, optimizer, plan, steps, checkpoint,
-            {"rows": count, "name": rows.name, "spec": repr(spec), "plan": repr(plan)}, spec.inner.clip_unit(len(net.bias)),
-        )  # fmt: skip
-        done = run.resume(device)
+        run = _begun(spec, rows, target, plan, checkpoint)
+        net, done = run.net, run.resume(device)
         for step, (x, y) in enumerate(_pairs(rows, target, plan)):
             if step < done:
                 continue
-            given = _tensor(x, device) * into
-            run.step(step, given, given if y is x else _tensor(y, device) * out)
+            run.take(step, x, y)
             if progress is not None:
-                progress(step + 1, steps, run.words())
-            if checkpoint is not None and (step + 1) % max(_LEAST_STEPS, steps // 20) == 0:
+                progress(step + 1, run.steps, run.words())
+            if checkpoint is not None and (step + 1) % max(_LEAST_STEPS, run.steps // 20) == 0:
                 run.write(step + 1, device)
-        net.fold(into, out)
+        net.fold(*run.scales)
     net.eval()
     dead = float((net.silent >= max(1, count * plan.epochs // 10)).double().mean())
     seconds = time.perf_counter() - start
     return net, Record(tuple(run.at), tuple(run.fvu), tuple(run.l0), dead, count * plan.epochs, seconds)
+
+
+def estimate_training(
+    spec: EncoderSpec, rows: ActivationRows, target: ActivationRows | None, plan: Plan
+) -> TrainingEstimate:
+    """Time and room of :func:`train_dictionary`, by a few steps of a network that is thrown away."""
+    spent: list[float] = []
+    with seeded(plan.random_state, device=torch.device(plan.device)):
+        run = _begun(spec, rows, target, plan, None)
+        last = time.perf_counter()
+        for step, (x, y) in zip(range(_TRIAL), _pairs(rows, target, plan), strict=False):
+            run.take(step, x, y)
+            now = time.perf_counter()
+            spent.append(now - last)
+            last = now
+    size = 3 * sum(one.numel() * one.element_size() for one in run.net.parameters())
+    return TrainingEstimate(run.steps, float(np.median(spent[1:] or spent)) * run.steps, size)
+
+
+def _begun(
+    spec: EncoderSpec, rows: ActivationRows, target: ActivationRows | None, plan: Plan, checkpoint: Path | None
+) -> _Run:
+    """A training before its first step."""
+    count, device = rows.count("train"), torch.device(plan.device)
+    steps = plan.epochs * math.ceil(count / plan.batch_size)
+    into, out = _scale(rows, plan), _scale(rows if target is None else target, plan)
+    mean = _mean(rows) * into
+    net = made(spec, plan.n_latents, mean, None if target is None else _mean(target) * out, steps).to(device)
+    net.atoms.requires_grad_(plan.learn_atoms)
+    net.window = math.ceil(getattr(spec.dead, "window", 0.1) * count * plan.epochs)
+    optimizer = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, betas=plan.betas, fused=True)
+    settings = {"rows": count, "name": rows.name, "spec": repr(spec), "plan": repr(plan)}
+    return _Run(net, optimizer, plan, steps, checkpoint, settings, spec.inner.clip_unit(len(net.bias)), (into, out))
 
 
 def _pairs(rows: ActivationRows, target: ActivationRows | None, plan: Plan) -> Iterator[tuple[Any, Any]]:
@@ -151,11 +174,18 @@ class _Run:
     path: Path | None
     settings: dict[str, Any]
     limit: float
+    scales: tuple[float, float]
 
     def __post_init__(self) -> None:
         self.at: list[int] = []
         self.fvu: list[float] = []
         self.l0: list[float] = []
+
+    def take(self, step: int, x: Any, y: Any) -> None:
+        """One step on rows as they were read; what gives itself back is sent to the device once."""
+        device = self.net.atoms.device
+        given = _tensor(x, device) * self.scales[0]
+        self.step(step, given, given if y is x else _tensor(y, device) * self.scales[1])
 
     def step(self, step: int, x: torch.Tensor, y: torch.Tensor) -> None:
         net, share = self.net, step / self.steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -19,11 +20,32 @@ from locum.inside.encoders import EncoderSpec, Resampling, TopK
 from locum.inside.measures import fvu, fvu_of, reconstruction_fidelity, squares
 from locum.inside.rows import ActivationRows, as_rows, finite_rows
 
-__all__ = ["Dictionary", "SparseAutoencoder"]
+__all__ = ["Dictionary", "SparseAutoencoder", "TrainingEstimate"]
 
 _FLOATS = NDArray[np.float32]
 _PAIRS = 8_000_000  # (row, latent) pairs that are held at a time
 _PIECE = 4096  # rows that are judged at a time
+
+
+@dataclass(frozen=True)
+class TrainingEstimate:
+    """What a training will take.
+
+    Attributes
+    ----------
+    steps : int
+    seconds : float
+        On this machine, by the first few steps.
+    bytes : int
+        Of a checkpoint on disk, and about what the parameters and their moments take in memory.
+    """
+
+    steps: int
+    seconds: float
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps, {self.bytes / 2**20:.0f} MiB a checkpoint, about {self.seconds:.0f} s"
 
 
 class Dictionary(BaseEstimator, ABC):
@@ -121,6 +143,26 @@ class Dictionary(BaseEstimator, ABC):
             parts = [squares(part, self.reconstruct(part), self.mean_) for _, part in held.chunks(_PIECE, split)]
             self.val_fvu_ = fvu_of(np.concatenate(parts), documents)
         return self
+
+    def estimate(self, X: Any, y: Any = None) -> TrainingEstimate:
+        """What :meth:`fit` with the same arguments will take, by its first few steps.
+
+        Parameters
+        ----------
+        X : as for :meth:`fit`
+        y : as for :meth:`fit`, default=None
+
+        Returns
+        -------
+        TrainingEstimate
+            Steps, seconds and the bytes of a checkpoint.
+        """
+        from locum.inside._training import estimate_training
+
+        rows = as_rows(X)
+        target = None if y is None else as_rows(y, "y")
+        self._check(rows, target)
+        return estimate_training(self.spec(), rows, target, self._plan())
 
     def _plan(self) -> Any:
         from locum.inside._training import Plan

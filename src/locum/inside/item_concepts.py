@@ -305,13 +305,15 @@ class ItemConcepts(BaseEstimator):
 
 
 def _cuts(scores: sparse.csc_array, rates: _FLOATS) -> _FLOATS:
-    """For each name and each latent, the score above which rows lie as often as the latent is active, or more rarely."""
+    """For each name and latent, the score above which rows lie as often as the latent is active, as nearly as ties allow."""
     n, cuts = scores.shape[0], np.zeros((scores.shape[1], len(rates)))
-    wanted = np.floor(rates * n).astype(np.int64)
+    wanted = np.rint(rates * n).astype(np.int64)
     for i in range(scores.shape[1]):
-        values = np.sort(scores.data[scores.indptr[i] : scores.indptr[i + 1]])[::-1]
-        some = wanted < len(values)
-        cuts[i, some] = values[wanted[some]]
+        levels, sizes = np.unique(scores.data[scores.indptr[i] : scores.indptr[i + 1]], return_counts=True)
+        above = np.concatenate([np.cumsum(sizes[::-1])[::-1], [0]])  # rows above 0, and above each level
+        after = np.searchsorted(-above, -wanted, side="left").clip(1)  # the first level with no more above it than wanted
+        nearer = above[after - 1] - wanted < wanted - above[after]
+        cuts[i] = np.concatenate([[0.0], levels])[after - nearer]
     return cuts
 
 
