@@ -23,7 +23,7 @@ from locum.emulate._drag_checks import BACKBONES, as_numbers, check_settings, dr
 from locum.emulate._drag_records import ClassAudit, DragAudit, Saliency
 from locum.emulate._drag_region import PictureRegion
 from locum.emulate._packed import read_packed, write_packed
-from locum.emulate.renderings import VIEWS, channel_slices
+from locum.emulate.renderings import VIEWS, channel_slices, mirrored
 
 __all__ = ["ClassAudit", "DragAudit", "RenderingRegressor", "Saliency"]
 
@@ -191,7 +191,7 @@ class RenderingRegressor(Saves, BaseEstimator):
         self.size_ = pictures.shape[-1]
         self.mean_, self.scale_ = float(known[1].mean()), float(known[1].std())
         self.average_ = known[0].mean(axis=0, dtype=float).astype(np.float32) / (255 if pictures.dtype == np.uint8 else 1)
-        self.region_ = PictureRegion.of(known[0], _FALSE_ALARMS, self.random_state)
+        self.region_ = PictureRegion.of(self._shown(known[0]), _FALSE_ALARMS, self.random_state)
         recipe = networks.Recipe(
             self.epochs, self.batch_size, self.lr, self.patience, self.mirror, self.device, self.random_state
         )
@@ -214,6 +214,14 @@ class RenderingRegressor(Saves, BaseEstimator):
         split = GroupShuffleSplit(1, test_size=self.held_back, random_state=self.random_state)
         learn, stop = next(split.split(codes, groups=codes))
         return (pictures[learn], drag[learn]), (pictures[stop], drag[stop])
+
+    def _shown(self, pictures: NDArray[Any]) -> NDArray[Any]:
+        """With mirror images in every other row, where those are learned from as well."""
+        if not self.mirror:
+            return pictures
+        out = pictures.copy()
+        out[::2] = mirrored(out[::2], self.views, self.channels)
+        return out
 
     def _scaled(self, drag: Array) -> Array:
         return np.asarray((drag - self.mean_) / self.scale_)
