@@ -36,9 +36,9 @@ def public_classes():
 
 
 def answers_rows(one):
-    """Whether it learns from rows and answers, and predicts from rows alone; some want actions or slopes as well."""
+    """Whether it learns from rows and answers, and predicts from rows alone; some want actions, slopes or pictures."""
     asked = inspect.signature(one.fit).parameters
-    if not hasattr(one, "predict") or "gradients" in asked:
+    if not hasattr(one, "predict") or {"gradients", "images"} & set(asked):
         return False
     return len(required(one.fit)) <= 3 and len(required(one.predict)) == 2
 

@@ -23,7 +23,8 @@ __all__ = ["Paper", "Claim", "Measured", "papers", "paper"]
 FOLDER = Path(__file__).parent
 ROOMS = ("explain", "glassbox", "inside", "optimize", "emulate", "infer", "decode", "audit")
 EXTRAS = (
-    "nets", "optimize", "lm", "sim", "emulate", "chaos", "data", "skops", "boosting", "text", "infer", "vision", "ray", "plots",
+    "nets", "optimize", "lm", "sim", "emulate", "chaos", "data", "skops", "boosting", "text", "infer", "vision", "meshes",
+    "ray", "plots",
 )  # fmt: skip
 _ENTRIES = ("article", "inproceedings", "misc")
 

@@ -1,4 +1,4 @@
-"""Real tables and analogies that ship inside installed packages, wide ones from files, and who took which item."""
+"""Real tables and analogies that ship inside installed packages, wide ones and cars from files, and who took which item."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import difflib
 from locum.core.errors import InvalidData
 from locum.datasets._analogies import Analogy, load_analogies
 from locum.datasets._dataset import Dataset, Part, Parts
+from locum.datasets._drivaernet import DrivAerNet, load_drivaernet
 from locum.datasets._interactions import INTERACTIONS, Interactions, load_interactions
 from locum.datasets._tables import FOLDER, read_table
 from locum.datasets._wide import WIDE, Wide, load_wide
 
 __all__ = [
     "Dataset", "Part", "Parts", "load", "names", "Wide", "WIDE", "load_wide", "Interactions", "INTERACTIONS",
-    "load_interactions", "Analogy", "load_analogies",
+    "load_interactions", "Analogy", "load_analogies", "DrivAerNet", "load_drivaernet",
 ]  # fmt: skip
 
 

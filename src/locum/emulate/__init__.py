@@ -5,6 +5,7 @@ from __future__ import annotations
 from locum.emulate._rollout_errors import RolloutErrors, TrustRegion, rollout_errors
 from locum.emulate.calibration import Calibration, SimulationCheck, calibrate, simulation_check
 from locum.emulate.cape import CAPE, Conditional, Curriculum, FirstGuess, NeuralPDESolver
+from locum.emulate.car_drag import ClassAudit, DragAudit, RenderingRegressor, Saliency
 from locum.emulate.dynamics import (
     DynamicsReport,
     DynamicsScore,
@@ -50,6 +51,7 @@ from locum.emulate.online_training import (
     TrainingBuffer,
 )
 from locum.emulate.pinn_battery import CellFields, Level, PINNEmulator
+from locum.emulate.renderings import mirrored, render_views, shape_measures, sound_mesh
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.saved import load_emulator
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
@@ -129,4 +131,12 @@ __all__ = [
     "Calibration",
     "simulation_check",
     "SimulationCheck",
+    "render_views",
+    "mirrored",
+    "sound_mesh",
+    "shape_measures",
+    "RenderingRegressor",
+    "DragAudit",
+    "ClassAudit",
+    "Saliency",
 ]

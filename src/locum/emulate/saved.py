@@ -8,12 +8,14 @@ from typing import Any
 from locum.core.errors import InvalidData
 from locum.emulate._packed import kind_of
 from locum.emulate.cape import NeuralPDESolver
+from locum.emulate.car_drag import RenderingRegressor
 from locum.emulate.gtf import DynamicsReconstructor
 from locum.emulate.info_koopman import KoopmanEmulator
 
 __all__ = ["load_emulator"]
 
-_KINDS: dict[str, Any] = {one.__name__: one for one in (DynamicsReconstructor, KoopmanEmulator, NeuralPDESolver)}
+_CLASSES = (DynamicsReconstructor, KoopmanEmulator, NeuralPDESolver, RenderingRegressor)
+_KINDS: dict[str, Any] = {one.__name__: one for one in _CLASSES}
 
 
 def load_emulator(path: Any) -> Any:
@@ -25,7 +27,7 @@ def load_emulator(path: Any) -> Any:
 
     Returns
     -------
-    DynamicsReconstructor, KoopmanEmulator or NeuralPDESolver
+    DynamicsReconstructor, KoopmanEmulator, NeuralPDESolver or RenderingRegressor
 
     Raises
     ------

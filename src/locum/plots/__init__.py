@@ -28,6 +28,7 @@ from locum.plots._rollout import plot_fields, plot_rollout_errors
 from locum.plots._series import plot_landmarks, plot_series
 from locum.plots._shapes import plot_shapes
 from locum.plots._steering import plot_steering
+from locum.plots._views import plot_views
 
 __all__ = [
     "plot_frontier",
@@ -68,4 +69,5 @@ __all__ = [
     "plot_fields",
     "plot_learning",
     "plot_posterior",
+    "plot_views",
 ]
