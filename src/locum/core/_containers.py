@@ -109,8 +109,8 @@ def _open_frame(X: Any) -> Opened:
     # Names are checked on the frame itself, since the common view refuses what pandas allows.
     names = list(X.columns)
     check_names(names)
-    if (values := block(X)) is not None:
-        return Opened("pandas", names, list(values.T), [str(values.dtype)] * len(names))
+    if (whole := block(X)) is not None:
+        return Opened("pandas", names, list(whole.T), [str(whole.dtype)] * len(names))
     frame = nw.from_native(X, eager_only=True)
     values, dtypes = [], []
     for name in names:
@@ -180,8 +180,8 @@ def put_together(container: str, names: Sequence[str], dtypes: Sequence[str], va
     if container == "structured":
         return _structured(names, [_field(np.dtype(dtype), column) for dtype, column in zip(dtypes, values, strict=True)])
     library = importlib.import_module(container)
-    if container == "pandas" and (numbers := _uniform(dtypes, values)) is not None:
-        return library.DataFrame(numbers, columns=list(names))
+    if container == "pandas" and (whole := _uniform(dtypes, values)) is not None:
+        return library.DataFrame(whole, columns=list(names))
     made = _pandas_column if container == "pandas" else _polars_column
     columns = zip(names, dtypes, values, strict=True)
     return library.DataFrame({name: made(library, dtype, column) for name, dtype, column in columns})
