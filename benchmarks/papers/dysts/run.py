@@ -3,8 +3,8 @@
 Forecasters see ten periods of the first coordinate and forecast two more in one go, from five starts of each of 129 systems.
 The best of them on a system is set against the Lyapunov exponent per period, beside a placebo: the same for the error of the
 mean. Then simulations that begin where a forecaster was wrong, against as many that begin anywhere, codes learned on chaotic
-series as features of real ones, and formulas that symbolic regression finds (`pip install locum[symbolic]`). Intervals are over
-systems, or over sets of real series.
+series as features of real ones, and formulas that symbolic regression finds (by packages that `make models` installs).
+Intervals are over systems, or over sets of real series.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from sklearn.linear_model import LinearRegression, RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, StandardScaler
 
-from locum.core.errors import need
 from locum.core.lyapunov import kaplan_yorke
 from locum.core.measures.rankings import SpearmanCorrelation
 from locum.emulate import (
@@ -222,8 +221,6 @@ def fourier(X: np.ndarray) -> np.ndarray:
 
 def symbolic(names: list[str], quick: bool, seed: int) -> Iterator[Claim]:
     """Formulas for the derivatives of systems, some of them known to be polynomials of degree 3 or less."""
-    for package in ("pysindy", "pyoperon", "gplearn"):
-        need(package, "symbolic regression", "symbolic")
     from gplearn.genetic import SymbolicRegressor as GeneticProgram
     from pyoperon.sklearn import SymbolicRegressor as Operon
     from pysindy import STLSQ

@@ -43,7 +43,8 @@ class DrivAerNet:
         Coefficients, and their standard deviations within a simulation.
     part : ndarray of str of shape (n,)
         The official split: "train", "val", "test", or "" where a car is in none.
-    source, licence : str
+    source : str, default="https://github.com/Mohamedelrefaie/DrivAerNet"
+    licence : str, default="CC BY-NC 4.0"
     """
 
     names: tuple[str, ...]
