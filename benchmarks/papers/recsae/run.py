@@ -44,7 +44,7 @@ STEERED = 1_500  # rows, at most, in which a latent is steered
 
 
 def sae(X: np.ndarray, size: dict, seed: int, k: int = K, scale: int = SCALE, **more: Any) -> SparseAutoencoder:
-    settings = {"epochs": size["epochs"], "batch_size": 128, "learning_rate": 5e-3, "device": size["device"]} | more
+    settings = {"epochs": size["epochs"], "batch_size": 128, "learning_rate": 1e-3, "device": size["device"]} | more
     return SparseAutoencoder(scale * X.shape[1], TopK(k), random_state=seed, **settings).fit(X)
 
 
@@ -338,7 +338,7 @@ def films(seed: int, size: dict, titles: np.ndarray) -> tuple[dict, World, Rows,
     model = sae(train.X, size, seed)
     audit = RecommenderAudit(world.model.score, model, world.data.n_items, kinds=world.data.kinds,
                              fitted_users=world.users["train"])  # fmt: skip
-    rival = frozen_decoder(train.X, SCALE * WIDTH, K, epochs=size["epochs"], batch_size=128, learning_rate=5e-3,
+    rival = frozen_decoder(train.X, SCALE * WIDTH, K, epochs=size["epochs"], batch_size=128, learning_rate=1e-3,
                            device=size["device"], random_state=seed)  # fmt: skip
     stand_ins = {
         "dictionary": model.reconstruct, "PCA": components(train.X, K), "random decoder": rival.reconstruct,
