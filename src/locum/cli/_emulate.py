@@ -80,19 +80,15 @@ def rollout(
     json: Json = False,
 ) -> None:
     """Go on from the last row of each run."""
-    from locum.emulate import Trajectories, load_emulator, read_trajectories, write_trajectories
+    from locum.emulate import Trajectories, write_trajectories
 
-    model, runs = load_emulator(emulator), read_trajectories(data, time=time, run=run, gaps=gaps)
-    _check(model, runs, data)
+    model, runs = _loaded(emulator, data, time, run, gaps)
     said = [model.forecast(states, steps) for states in runs.states]
     starts = tuple(runs.times(i)[-1] + runs.dt for i in range(len(runs)))
     out = Trajectories(tuple(said), runs.dt, starts, runs.parameters, runs.names, runs.units, runs.time_unit)
     write_trajectories(out, output, time=time, run=run)
     if figure is not None:
-        from locum.plots import plot_attractors
-
-        columns = (0, min(1, runs.dimension - 1))
-        drawn(plot_attractors({"given": runs.states[0], "runs on": said[0]}, columns=columns, dt=runs.dt), figure)
+        _draw({"given": runs.states[0], "runs on": said[0]}, runs, figure)
     if json:
         emit({"file": whole(output), "runs": len(runs), "steps": steps, "figure": whole(figure)})
         return
@@ -114,21 +110,18 @@ def score(
     json: Json = False,
 ) -> None:
     """Say how faithful an emulator is on trajectories that it was not fitted on."""
-    from locum.emulate import load_emulator, read_trajectories
-
-    model, runs = load_emulator(emulator), read_trajectories(data, time=time, run=run, gaps=gaps)
-    _check(model, runs, data)
+    model, runs = _loaded(emulator, data, time, run, gaps)
     if figure is not None:
-        from locum.plots import plot_attractors
-
-        columns = (0, min(1, runs.dimension - 1))
-        free = model.forecast(runs.states[0][:1], len(runs.states[0]))
-        drawn(plot_attractors({"truth": runs.states[0], "free run": free}, columns=columns, dt=runs.dt), figure)
+        _draw({"truth": runs.states[0], "free run": model.forecast(runs.states[0][:1], len(runs.states[0]))}, runs, figure)
     _tell(model, runs, json, {"figure": whole(figure)}, exponent, horizon)
 
 
 # ---------------------------------------------------------------------- parts
-def _check(model: Any, runs: Any, data: Path) -> None:
+def _loaded(emulator: Path, data: Path, time: str, run: str, gaps: str) -> tuple[Any, Any]:
+    """An emulator, and trajectories that it can be used on."""
+    from locum.emulate import load_emulator, read_trajectories
+
+    model, runs = load_emulator(emulator), read_trajectories(data, time=time, run=run, gaps=gaps)
     if not hasattr(model, "forecast"):
         raise InvalidData(f"expected an emulator of trajectories, got {type(model).__name__}: use it from Python")
     if runs.dimension != model.n_features_in_:
@@ -138,6 +131,13 @@ def _check(model: Any, runs: Any, data: Path) -> None:
         raise InvalidData(
             f"expected times {model.dt_:g} apart in {data}, as in fit, got {runs.dt:g}{unit}: take rows that far apart"
         )
+    return model, runs
+
+
+def _draw(states: dict[str, Any], runs: Any, figure: Path) -> None:
+    from locum.plots import plot_attractors
+
+    drawn(plot_attractors(states, columns=(0, min(1, runs.dimension - 1)), dt=runs.dt), figure)
 
 
 def _tell(model: Any, runs: Any, json: bool, beside: dict[str, Any], exponent: float | None, horizon: int = 20) -> None:

@@ -311,9 +311,8 @@ def _longest(loaded: tuple[Any, Any], documents: list[str], context: int, batch:
     import torch
 
     network, tokenizer = loaded
-    ids = tokenizer(documents, truncation=True, max_length=context)["input_ids"]
-    tokens = sum(map(len, tokenizer(documents, verbose=False)["input_ids"]))
-    longest = max(map(len, ids))
+    ids = tokenizer(documents, verbose=False)["input_ids"]
+    tokens, longest = sum(map(len, ids)), min(context, max(map(len, ids)))
     given = torch.tensor([[one[i % len(one)] for i in range(longest)] for one in ids[:batch]])
     with torch.inference_mode():
         network(input_ids=given)  # the first pass is slower than others

@@ -17,6 +17,7 @@ from locum.core.errors import InvalidData, need, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures.rankings import SpearmanCorrelation
 from locum.emulate._dysts_features import features, main_period
+from locum.emulate._dysts_tables import check_benchmark, table_of_medians
 from locum.emulate.dynamics import valid_prediction_time
 from locum.emulate.stepper import Forecasts
 from locum.emulate.trajectories import Trajectories
@@ -187,13 +188,8 @@ class ForecastBenchmark:
         InvalidData
             No systems or models, or settings that cannot be used.
         """
-        require_whole(3, granularity=self.granularity, periods=self.periods)
         require_whole(1, n_origins=self.n_origins)
-        require_whole(0, random_state=self.random_state)
-        if not self.systems or not models:
-            raise InvalidData(f"expected a system and a model at least, got {len(self.systems)} and {len(models)}")
-        if not 0 <= self.noise < np.inf:
-            raise InvalidData(f"expected noise= of 0 or more, got {self.noise!r}")
+        check_benchmark(self, models)
         kinds = {name: list(one) if isinstance(one, Sequence) else [one] for name, one in models.items()}
         errors = np.empty((len(_METRICS), len(self.systems), len(kinds), self.n_origins))
         for i, system in enumerate(self.systems):
@@ -302,12 +298,7 @@ class ForecastTable:
         return SpearmanCorrelation().fidelity(x[there], y[there], level=level, how="systems")
 
     def __str__(self) -> str:
-        width = max(map(len, self.models))
-        lines = [f"{'':{width}}  " + "  ".join(f"{metric:>8}" for metric in _METRICS)]
-        for model in self.models:
-            medians = [float(np.median(self.by_system(model, metric))) for metric in _METRICS]
-            lines.append(f"{model:{width}}  " + "  ".join(f"{one:8.3g}" for one in medians))
-        return "\n".join([*lines, f"medians over {len(self.systems)} systems"])
+        return table_of_medians(self, _METRICS)
 
 
 # ---------------------------------------------------------------------- choosing the next simulations

@@ -6,14 +6,11 @@ simpler ones first, or fewer parameters first.
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -22,12 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.errors import FormatError, InvalidData, OutsideRegion, need
-from locum.core.export import write_atomically
+from locum.core.errors import InvalidData, OutsideRegion, need
 from locum.core.fidelity import Fidelity
 from locum.core.measures.values import IntervalCoverage
 from locum.core.parameters import parameter_rows
 from locum.core.surrogate import Saves
+from locum.emulate._packed import read_packed, write_packed
 from locum.emulate._pinn_checks import check_level, check_settings
 from locum.emulate.calibration import Calibration, calibrate
 
@@ -528,10 +525,7 @@ class PINNEmulator(Saves, BaseEstimator):
 
     def save(self, path: Any) -> None:
         """Write to one file of arrays and JSON (npz), whole or not at all."""
-        record, arrays = self.to_state()
-        packed = io.BytesIO()
-        np.savez(packed, record=np.array(json.dumps({"format": _FORMAT, **record})), **arrays)  # type: ignore[arg-type]
-        write_atomically(path, packed.getvalue())
+        write_packed(path, self, _FORMAT, *self.to_state())
 
     @classmethod
     def load(cls, path: Any) -> Self:
@@ -542,16 +536,7 @@ class PINNEmulator(Saves, BaseEstimator):
         FormatError
             Another kind of file, or of a newer format.
         """
-        content = Path(path).read_bytes()
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as held:
-                arrays = {name: held[name] for name in held.files}
-            record = json.loads(str(arrays.pop("record")))
-        except Exception as error:
-            raise FormatError(f"{path} is no saved emulator of a cell ({error})") from error
-        if record.pop("format", None) != _FORMAT:
-            raise FormatError(f"{path} is not of format {_FORMAT}: update Locum to read it")
-        return cls.from_state(record, arrays)
+        return cls.from_state(*read_packed(path, _FORMAT, "saved emulator of a cell"))
 
     # ------------------------------------------------------------------ what may come in
     def _outside(self, rows: Array) -> NDArray[np.bool_]:

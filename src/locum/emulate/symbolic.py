@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import quantile_test
 from sklearn.base import clone
 
-from locum.core.errors import InvalidData, require_one_of, require_whole
+from locum.core.errors import InvalidData, require_one_of
 from locum.core.fidelity import Fidelity
+from locum.emulate._dysts_tables import check_benchmark, table_of_medians
 from locum.emulate.dysts import ChaosSource
 
 __all__ = ["LawSource", "SymbolicBenchmark", "SymbolicTable"]
@@ -91,12 +92,7 @@ class SymbolicBenchmark:
         InvalidData
             No systems or models, a system whose equations read the clock, or settings that cannot be used.
         """
-        require_whole(3, granularity=self.granularity, periods=self.periods)
-        require_whole(0, random_state=self.random_state)
-        if not self.systems or not models:
-            raise InvalidData(f"expected a system and a model at least, got {len(self.systems)} and {len(models)}")
-        if not 0 <= self.noise < np.inf:
-            raise InvalidData(f"expected noise= of 0 or more, got {self.noise!r}")
+        check_benchmark(self, models)
         names = [system.name for system in self.systems]
         if len(set(names)) < len(names):
             raise InvalidData(f"expected each system once, got {max(names, key=names.count)} again")
@@ -180,12 +176,7 @@ class SymbolicTable:
         )  # fmt: skip
 
     def __str__(self) -> str:
-        width = max(map(len, self.models))
-        lines = [f"{'':{width}}  " + "  ".join(f"{metric:>8}" for metric in _METRICS)]
-        for model in self.models:
-            medians = [float(np.median(self.by_system(model, metric))) for metric in _METRICS]
-            lines.append(f"{model:{width}}  " + "  ".join(f"{one:8.3g}" for one in medians))
-        return "\n".join([*lines, f"medians over {len(self.systems)} systems"])
+        return table_of_medians(self, _METRICS)
 
 
 def _derivatives(system: LawSource, states: Array) -> Array:

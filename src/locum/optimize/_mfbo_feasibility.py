@@ -21,7 +21,7 @@ __all__ = ["LevelClassifier"]
 _FLOAT = NDArray[np.float64]
 _NEWTON = 12  # steps to the mode of the latent values; the density has one alone, and they come near it fast
 _WIDTH = 1.702**2  # variance of the normal distribution that the logistic one is nearest to
-_WHOLE, _REST, _RATIO, _MEAN = (1.5, 1.0), (-1.0, 1.0), (1.0, 0.5), (1.0, 1.0)  # priors, as in `_mfbo_models`
+_WHOLE, _REST, _RATIO, _MEAN = (1.5, 1.0), (-1.0, 1.0), (1.0, 0.5), (1.0, 1.0)  # priors of what `_mfbo_models` has, for logits
 
 
 @final
