@@ -54,18 +54,24 @@ def beats(folder: Path) -> tuple[Any, Any, Any]:
 
 
 def electrocardiogram(seed: int, most: int | None = None) -> World:
-    """Windows of normal beats: as they are, with one beat enlarged by 1.6, or with one upside down; split by time."""
+    """Windows of normal beats: as they are, with one beat enlarged by 1.6, or with one upside down; split by time.
+
+    Windows to train on begin every half second, those to test on every two seconds, so that these do not overlap.
+    """
     signal, at, code = beats(Path(os.environ.get("LOCUM_DATA", "")) / "wfdb")
     slow = resample_poly(signal, RATE, 360)
     peaks = np.round(at * RATE / 360).astype(int)
     rng = np.random.default_rng(seed)
     length = RATE * SECONDS
     X, y, truth = [], [], []
-    for start in range(0, len(slow) - length, length):
+    cut = int(0.7 * len(slow)) // length * length
+    first = None
+    for start in [*range(0, cut - length, length // 4), *range(cut, len(slow) - length, length)]:
         inside = (peaks >= start) & (peaks < start + length)
         whole = peaks[(peaks >= start + REACH) & (peaks < start + length - REACH)] - start
         if (code[inside] != NORMAL).any() or not len(whole):
             continue
+        first = len(X) if first is None and start >= cut else first
         window, c = slow[start : start + length].copy(), int(rng.integers(3))
         window -= np.median(window)
         where = np.zeros(length, dtype=bool)
@@ -76,10 +82,10 @@ def electrocardiogram(seed: int, most: int | None = None) -> World:
         X.append(window[:, None])
         y.append(c)
         truth.append(where[:, None])
-    series, labels, place = np.array(X)[:most], np.array(y)[:most], np.array(truth)[:most]
-    cut = int(0.7 * len(series))
-    scale = series[:cut].std()
-    return World(series[:cut] / scale, labels[:cut], series[cut:] / scale, labels[cut:], place[cut:])
+    assert first
+    series, labels, place = np.array(X), np.array(y), np.array(truth)
+    scale, fit, held = series[:first].std(), slice(0, min(first, most or first)), slice(first, None)
+    return World(series[fit] / scale, labels[fit], series[held] / scale, labels[held], place[held])
 
 
 # ---------------------------------------------------------------------- real sets
