@@ -303,7 +303,7 @@ def measure(quick: bool, seed: int, device: str) -> Iterator[Claim]:
     yield from degeneracies(seeds, X, y, (8, 16) if quick else (8, 16, 32), epochs, 400 if quick else 800, device)
     runs = [least(net, X[some], y[some], ("0", "2", "4"), device) for net in nets.values()]
     yield from sparsity("digits", runs, needed=True)
-    yield from modules(range(seed, seed + (2 if quick else 3)), X, y, epochs, 24 if quick else 60, device)
+    yield from modules(range(seed, seed + (2 if quick else 8)), X, y, epochs, 24 if quick else 60, device)
     if quick:
         return
     runs, right = [], []
