@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -155,15 +155,20 @@ def test_to_dict_is_json_and_derives_paths():
     assert record["paths"]["benchmark"] == "benchmarks/papers/hd-blackbox"
 
 
-def test_all_load_in_50_ms_and_then_at_once():
-    def load() -> float:
-        papers.cache_clear()
-        start = time.perf_counter()
-        papers()
-        return time.perf_counter() - start
+def test_each_entry_is_read_once(monkeypatch):
+    read: list[str] = []
+    loads = tomllib.loads
 
-    assert min(load() for _ in range(5)) < 0.05
-    assert papers() is papers()
+    def counted(text: str) -> dict:
+        read.append(text)
+        return loads(text)
+
+    papers.cache_clear()
+    monkeypatch.setattr(tomllib, "loads", counted)
+    first = papers()
+    assert len(read) == len(set(read)) == len(first)
+    assert papers() is first
+    assert len(read) == len(first)
 
 
 def test_the_catalogue_imports_nothing_heavy():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -551,11 +550,3 @@ def test_figures_read_the_same_in_both_languages(show, data):
     for x in (0.0, 1.0, -3.0, 0.123456, -1234.5678, 123456.7, 0.00123, 42.5):
         page.locator(".control[data-column='0'] [data-role=number]").fill(repr(x))
         assert page.locator("#said").inner_text() == figure(x)
-
-
-def test_time_of_making_a_page(data):
-    domain, rows = data
-    card = make_card(random_program(6, domain.columns, "sum", "class", ("a", "b"), "softmax"), domain, rows)
-    start = time.perf_counter()
-    card.to_html()
-    assert time.perf_counter() - start < 2
