@@ -17,6 +17,7 @@ __all__ = ["Evaluation", "best_designs", "by_level", "constraint_count", "first_
 
 _FLOAT = NDArray[np.float64]
 _FEWEST = 3  # designs at the truth, without which neither ρ nor what it adds is known
+_GAIN = 1e-6  # of the range of values, what counts as better: rounding does not
 _LEADERS = 3  # of the best designs of each level
 _MOST_RATIO = 4.0  # of the counts of two levels in the first design
 
@@ -90,7 +91,7 @@ def best_designs(space: Space, designs: Sequence[_FLOAT], values: Sequence[_FLOA
 
 
 def since_better(levels: Sequence[int], heights: Sequence[float], cost: _FLOAT, first: float) -> float:
-    """Cost spent since the best value at the truth, or since the first design.
+    """Cost spent since a value at the truth was better by a millionth of the range there, or since the first design.
 
     Parameters
     ----------
@@ -102,8 +103,10 @@ def since_better(levels: Sequence[int], heights: Sequence[float], cost: _FLOAT, 
         Cost of the first design.
     """
     best, at, spent = -math.inf, 0.0, 0.0
+    there = [height for level, height in zip(levels, heights, strict=True) if level == len(cost) - 1 and math.isfinite(height)]
+    least = _GAIN * (max(there) - min(there)) if there else 0.0
     for level, height in zip(levels, heights, strict=True):
         spent += float(cost[level])
-        if level == len(cost) - 1 and height > best:
+        if level == len(cost) - 1 and height > best + least:
             best, at = height, spent
     return spent - max(at, first)

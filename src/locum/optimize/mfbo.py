@@ -334,7 +334,7 @@ class MultiFidelityOptimizer:
             Ends the run where three proposals in a row expect less improvement at the truth than this times the range of its
             values.
         patience : float or None, default=None
-            Ends the run where this much cost brought no better value at the truth.
+            Ends the run where this much cost brought no value at the truth that is better by a millionth of their range.
 
         Returns
         -------
@@ -406,12 +406,8 @@ class MultiFidelityOptimizer:
         alike = self.correlation()
         for level, one in enumerate(alike):
             if one is not None and one.lower <= 0 <= one.upper:
-                warnings.warn(
-                    f"the correlation of level {level} with the truth may be none: {one}; leave that level out, or see "
-                    "the truth at more of its designs",
-                    UserWarning,
-                    stacklevel=2,
-                )
+                said = f"the correlation of level {level} with the truth may be none: {one}; leave that level out, or see the truth"
+                warnings.warn(f"{said} at more of its designs", UserWarning, stacklevel=2)
         designs, told = self._told()
         fidelity, rival = left_out(self.surrogate, designs, told, self.random_state)
         counts = tuple(int((levels == k).sum()) for k in range(len(self.fidelities)))
@@ -461,15 +457,16 @@ class MultiFidelityOptimizer:
     def _surrogates(self) -> tuple[LevelSurrogate, list[Any]]:
         """The surrogate, one of each constraint, and a classifier where evaluations failed, of everything told."""
         if self._fitted is None or self._fitted[0] != len(self.values):
-            parts: list[Any] = [clone(self.surrogate).fit(*self._told())]
-            for column in range(len(self.constraints[0])):
-                parts.append(clone(self.surrogate).fit(*self._told(column)))
-            worked = [float(math.isfinite(value)) for value in self.values]
-            if self.failures == "learn" and not all(worked):
-                told = by_level(self.space, self.evaluations, worked, len(self.fidelities), False)
-                parts.append(LevelClassifier().fit(*told))
-            self._fitted = (len(self.values), parts[0], parts[1:])
+            self._fitted = (len(self.values), clone(self.surrogate).fit(*self._told()), self._limits())
         return self._fitted[1:]
+
+    def _limits(self) -> list[Any]:
+        """A surrogate of each constraint, and a classifier where evaluations failed."""
+        out: list[Any] = [clone(self.surrogate).fit(*self._told(column)) for column in range(len(self.constraints[0]))]
+        worked = [float(math.isfinite(value)) for value in self.values]
+        if self.failures == "learn" and not all(worked):
+            out.append(LevelClassifier().fit(*by_level(self.space, self.evaluations, worked, len(self.fidelities), False)))
+        return out
 
     def _aimed(self, surrogate: LevelSurrogate) -> Any:
         """What the acquisition looks at: the surrogate, or its mean or quantile over errors of the inputs."""
@@ -552,12 +549,16 @@ class MultiFidelityOptimizer:
 
     def _forced(self, search: Any, standing: Standing) -> bool:
         """Whether the truth is asked at the best mean, whatever the acquisition says."""
-        sure = all(one is not None and not one.lower <= 0 <= one.upper for one in self.correlation())
-        if standing.starved >= self.most_below * (1.0 if sure else _UNSURE) * (1 - 1e-9):
+        if self._starved(standing):
             return True
         if self.promise is None or not len(standing.values):
             return False
         return bool(search.best_mean()[1] - standing.values.max() > self.promise * standing.values.std(correction=0))
+
+    def _starved(self, standing: Standing) -> bool:
+        """Whether enough was spent below the truth since it was asked."""
+        sure = all(one is not None and not one.lower <= 0 <= one.upper for one in self.correlation())
+        return standing.starved >= self.most_below * (1.0 if sure else _UNSURE) * (1 - 1e-9)
 
     def _complete(self) -> bool:
         """Whether the truth is known, or asked for, everywhere."""
@@ -573,7 +574,7 @@ class MultiFidelityOptimizer:
             out.append(level)
         return [*out, len(self.fidelities) - 1]
 
-    def _standing(self, surrogate: LevelSurrogate, seed: int) -> Standing:
+    def _standing(self, surrogate: LevelSurrogate | None, seed: int) -> Standing:
         import torch
 
         designs, values = self._told()
@@ -585,7 +586,7 @@ class MultiFidelityOptimizer:
         for one in [*self.evaluations, *self._pending.values()][planned:]:
             starved = 0.0 if one.level == top else starved + float(self.fidelities.cost[one.level] / self.fidelities.cost[top])
         height = values[-1][keeps]
-        if self.input_noise is not None and keeps.any():
+        if self.input_noise is not None and surrogate is not None and keeps.any():
             with torch.no_grad():
                 height = self._aimed(surrogate).moments(torch.as_tensor(designs[-1][keeps])).mean[:, -1].numpy()
         filling = self.space.encode(self.space.sobol(_CANDIDATES, seed % 2**16))

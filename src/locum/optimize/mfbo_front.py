@@ -1,4 +1,4 @@
-"""Several objectives at several levels: one preference after another makes one objective of them."""
+"""Several objectives at several levels: the front of the truth, by volume or by one preference after another."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from locum.core.errors import InvalidData, TargetError, require_one_of, require_whole
+from locum.optimize._mfbo_acquisitions import LevelAcquisition
 from locum.optimize._mfbo_records import Evaluation, constraint_count
 from locum.optimize._svh_psl_front import nondominated, volume
 from locum.optimize.mfbo import Fidelities, MultiFidelityOptimizer
 from locum.optimize.objective import rows_of
 from locum.optimize.space import Point, Space
+from locum.optimize.surrogate import need_botorch
 
 __all__ = ["MultiFidelityParetoOptimizer", "MultiFidelityFront"]
 
 _FLOAT = NDArray[np.float64]
+_SINGLE = ("trust_region", "input_noise")
 _SUM = 0.05  # of all objectives, added to the largest, so that designs that are worse in the others count less
 
 
@@ -65,12 +68,17 @@ class MultiFidelityFront:
 class MultiFidelityParetoOptimizer:
     r"""Proposes designs and levels that enlarge the front of several objectives, all to be small or all large.
 
-    For each proposal a preference w is drawn evenly from the simplex, and the objectives of each level become one,
+    Each objective has a surrogate of all levels. A design and level are worth the volume that knowing the level there is
+    expected to add to the front of the truth, over the cost; what the means would add already is taken off below the truth. The
+    reference point is a tenth of the range worse than the front so far.
+
+    With ``acquisition=`` a preference w is drawn evenly from the simplex for each proposal instead, and the objectives of each
+    level become one, of which there is one surrogate:
 
     .. math:: \max_j w_j z_{lj} + 0.05 \sum_j w_j z_{lj}, \qquad z_{lj} = (f_{lj} - a_{lj}) / (b_{lj} - a_{lj}),
 
-    with a and b the best and the worst of that objective seen at that level. What to evaluate next is then asked of
-    `MultiFidelityOptimizer`, so all its surrogates, acquisitions and safeguards are at hand.
+    with a and b the best and the worst of that objective seen at that level. All acquisitions, trust regions and errors of
+    inputs of `MultiFidelityOptimizer` are then at hand.
 
     Parameters
     ----------
@@ -79,18 +87,27 @@ class MultiFidelityParetoOptimizer:
         Whose levels give the objectives first, and then constraints.
     objectives : int, default=2
         m.
+    acquisition : LevelAcquisition or None, default=None
+        Of the one objective that a preference makes; by volume where None.
     direction : {"minimize", "maximize"}
     random_state : int, default=0
     **settings
-        Of `MultiFidelityOptimizer`: surrogate, acquisition, initial, trust_region and so on.
+        Of `MultiFidelityOptimizer`: surrogate, initial, most_below and so on.
+
+    Raises
+    ------
+    InvalidData
+        Settings that cannot be used: ``trust_region=`` and ``input_noise=`` are for one objective, and want ``acquisition=``.
 
     Notes
     -----
-    Cost: that of `MultiFidelityOptimizer`, whose surrogate is fitted anew for each preference.
+    Cost: m fits of the surrogate an evaluation, or one with preferences. The cells of what is not dominated grow with the front
+    as n for two objectives, and as n^(m / 2) and more for m.
 
     References
     ----------
-    Knowles, *ParEGO*, 2006; Do and Zhang, arXiv 2311.13050, on several objectives.
+    Emmerich, Deutz and Klinkenberg, *Hypervolume-based expected improvement*, 2011; Knowles, *ParEGO*, 2006; Do and Zhang,
+    arXiv 2311.13050, on several objectives.
 
     Examples
     --------
@@ -105,13 +122,16 @@ class MultiFidelityParetoOptimizer:
     papers = ("mfbo",)
 
     def __init__(
-        self, space: Space, fidelities: Fidelities, objectives: int = 2, *, direction: str, random_state: int = 0,
-        **settings: Any,
+        self, space: Space, fidelities: Fidelities, objectives: int = 2, acquisition: LevelAcquisition | None = None, *,
+        direction: str, random_state: int = 0, **settings: Any,
     ) -> None:  # fmt: skip
         require_whole(2, objectives=objectives)
         require_one_of(("minimize", "maximize"), direction=direction)
         self.space, self.fidelities, self.objectives, self.direction = space, fidelities, objectives, direction
-        self.random_state, self.settings = random_state, settings
+        self.acquisition, self.random_state, self.settings = acquisition, random_state, settings
+        single = [name for name in _SINGLE if settings.get(name) is not None]
+        if single and acquisition is None:
+            raise InvalidData(f"{single[0]}= is for one objective; give acquisition= too, to make one by preferences")
         self.initial = self._plain().initial
         self.evaluations: list[Evaluation] = []
         self.values: list[_FLOAT] = []
@@ -119,7 +139,7 @@ class MultiFidelityParetoOptimizer:
 
     # ------------------------------------------------------------------ ask and tell
     def ask(self, left: float = math.inf) -> list[Evaluation]:
-        """The next design and level, by a preference drawn for it.
+        """The next design and level.
 
         Parameters
         ----------
@@ -131,8 +151,17 @@ class MultiFidelityParetoOptimizer:
         list of Evaluation
             Empty where nothing is left to ask, or it cannot be paid.
         """
-        rng = np.random.default_rng([self.random_state, len(self.evaluations)])
-        return self._of(rng.dirichlet(np.ones(self.objectives))).ask(1, left)
+        if self.acquisition is not None:
+            rng = np.random.default_rng([self.random_state, len(self.evaluations)])
+            return self._of(rng.dirichlet(np.ones(self.objectives))).ask(1, left)
+        if not self.evaluations:
+            return self._plain().ask(1, left)
+        need_botorch()
+        from locum.optimize._mfbo_volume import VolumeOptimizer
+
+        search = VolumeOptimizer(self.space, self.fidelities, random_state=self.random_state, **self.settings)
+        search.told(self.evaluations, -self._turn * np.array(self.values), np.nan_to_num(np.array(self.constraints)))
+        return search.ask(1, left)
 
     def tell(self, evaluations: Sequence[tuple[Mapping[str, Any], int]], values: Iterable[ArrayLike]) -> None:
         """Say what evaluations gave, asked for or not.
@@ -217,7 +246,8 @@ class MultiFidelityParetoOptimizer:
 
     def _plain(self) -> MultiFidelityOptimizer:
         return MultiFidelityOptimizer(
-            self.space, self.fidelities, direction="minimize", random_state=self.random_state, **self.settings
+            self.space, self.fidelities, acquisition=self.acquisition, direction="minimize", random_state=self.random_state,
+            **self.settings,
         )  # fmt: skip
 
     def _of(self, weights: _FLOAT) -> MultiFidelityOptimizer:
