@@ -406,8 +406,8 @@ class MultiFidelityOptimizer:
         alike = self.correlation()
         for level, one in enumerate(alike):
             if one is not None and one.lower <= 0 <= one.upper:
-                said = f"the correlation of level {level} with the truth may be none: {one}; leave that level out, or see the truth"
-                warnings.warn(f"{said} at more of its designs", UserWarning, stacklevel=2)
+                said = f"the correlation of level {level} with the truth may be none: {one}; leave that level out, or see"
+                warnings.warn(f"{said} the truth at more of its designs", UserWarning, stacklevel=2)
         designs, told = self._told()
         fidelity, rival = left_out(self.surrogate, designs, told, self.random_state)
         counts = tuple(int((levels == k).sum()) for k in range(len(self.fidelities)))
