@@ -46,6 +46,7 @@ bench: $(VENV)/.dev peers  ## speed and peers, written to benchmarks/*/*/result.
 	$(BIN)/python benchmarks/speed/coverage.py
 	$(BIN)/python benchmarks/peers/agreement.py
 	$(BIN)/python benchmarks/peers/local.py
+	$(BIN)/python benchmarks/peers/calibration.py
 	$(BIN)/python benchmarks/speed/frontier.py
 	$(BIN)/python benchmarks/speed/dictionaries.py
 
