@@ -8,8 +8,10 @@ from scipy.stats import entropy
 
 from locum.core.errors import InvalidData
 from locum.emulate import (
+    Forecasts,
     compare_dynamics,
     diverged,
+    judge_dynamics,
     power_spectrum_distance,
     state_space_divergence,
     valid_prediction_time,
@@ -94,6 +96,20 @@ def test_runs_that_diverge_are_counted_and_get_the_worst_there_is():
     alone = compare_dynamics([WAVES], [WAVES])["D_H"]
     assert alone.fidelity() is None
     assert "no interval" in str(alone)
+
+
+def test_forecasts_of_a_model_that_explodes_are_as_bad_as_leaving_and_can_be_averaged():
+    class Explodes(Forecasts):
+        def forecast(self, history, n_steps):
+            with np.errstate(over="ignore"):
+                return history[-1] * 10.0 ** np.arange(1, n_steps + 1, dtype=float)[:, None] ** 3
+
+    report = judge_dynamics(Explodes(), [WAVES, WAVES[::-1]], horizon=20)
+    found = report["PE(20)"]
+    assert report.n_diverged == 2
+    assert found.values == pytest.approx([(20 / np.sqrt(0.5)) ** 2] * 2, rel=0.01)  # ten widths of 2, in variances of a wave
+    assert "PE(20)" in str(report)
+    assert found.fidelity().value == pytest.approx(found.values[0])
 
 
 def test_a_dead_trajectory_has_no_spectrum():

@@ -385,12 +385,14 @@ def _forecasts(model: Forecasts, run: Array, steps: int, origins: int, history: 
 
 
 def _errors(far: list[list[_Forecast]], spread: Array, horizon: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean squared errors a run of the forecasts, and of what stays where it is."""
+    """Mean squared errors a run of the forecasts, and of what stays where it is; those that left count as just leaving."""
     h = horizon - 1
+    every = np.concatenate([x for one in far for x, _, _ in one])
+    worst = float(((_FAR * np.ptp(every, axis=0) / spread) ** 2).mean())
     with np.errstate(over="ignore", invalid="ignore"):
         own = [float(np.mean([(((x[h] - y[h]) / spread) ** 2).mean() for x, y, _ in one])) for one in far]
     still = [float(np.mean([(((x[h] - z) / spread) ** 2).mean() for x, _, z in one])) for one in far]
-    return tuple(one if np.isfinite(one) else np.finfo(float).max for one in own), tuple(still)
+    return tuple(min(one, worst) if np.isfinite(one) else worst for one in own), tuple(still)
 
 
 def compare_dynamics(

@@ -61,7 +61,7 @@ class SaliencyTruth:
     prevalence: float
 
     def __str__(self) -> str:
-        lines = [f"{name}: {getattr(self, name)}" for name in ("auprc", "aup", "aur", "iou")]
+        lines = [str(getattr(self, name)) for name in ("auprc", "aup", "aur", "iou")]
         return "\n".join([*lines, f"a map at random has an auprc of about {self.prevalence:.3f}"])
 
 
