@@ -179,6 +179,27 @@ def test_the_epoch_with_the_lowest_validation_is_kept(reference):
     assert history.best_epoch == 1 + int(np.argmin(history.validation))
 
 
+def test_of_several_trainings_the_one_with_the_lowest_validation_is_kept(reference, tmp_path):
+    X, check, test = bumps(100, 0)[0], bumps(40, 2)[0], bumps(5, 1)[0]
+    alone = [small(reference, random_state=s).fit(X, X_val=check, epochs=2) for s in (3, 4, 5)]
+    best = min(alone, key=lambda one: min(one.history_.validation))
+    told, file = [], tmp_path / "several.pt"
+
+    def stop(done, epochs, words):
+        told.append((done, epochs))
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    settings = {"X_val": check, "epochs": 2, "checkpoint": file}
+    with pytest.raises(KeyboardInterrupt):
+        small(reference, random_state=3, restarts=3).fit(X, progress=stop, **settings)
+    several = small(reference, random_state=3, restarts=3).fit(X, progress=lambda *said: told.append(said[:2]), **settings)
+    assert told[:3] == [(1, 6), (2, 6), (3, 6)]
+    assert told[3:] == [(4, 6), (5, 6), (6, 6)]
+    assert several.history_.validation == best.history_.validation
+    assert (several.explain(test).saliency == best.explain(test).saliency).all()
+
+
 def test_a_checkpoint_goes_on_to_the_same_numbers(reference, tmp_path):
     X, test = bumps(100, 0)[0], bumps(5, 1)[0]
     whole = small(reference, plateau=1).fit(X, epochs=4).explain(test)
@@ -360,6 +381,7 @@ def test_each_part_can_be_left_out_and_counts(reference, variant):
         ({"variant": "contrast"}, "expected variant= to be a TimeXVariant, got str"),
         ({"variant": TimeXVariant(memory_start="reference")}, "needs a transformer that series_reference made"),
         ({"plateau": -1}, "expected plateau="),
+        ({"restarts": 0}, "expected restarts="),
     ],
 )
 def test_settings_are_refused_before_training(settings, message):

@@ -17,11 +17,11 @@ from locum.explain._timex_series import PADDED, statistics
 from locum.explain._timex_variant import TimeXVariant
 from locum.nets import History, Reference, seeded, train
 
-__all__ = ["Answers", "Passed", "Plan", "Hiding", "answers", "assemble", "embedded_alike", "fit_masked", "passed"]
+__all__ = ["Answers", "Passed", "Plan", "Hiding", "answers", "assemble", "fit_masked", "passed", "require_alike"]
 
 _FLOAT = NDArray[np.float64]
 _ROWS = 256  # in one pass
-_SAME = 1e-4  # largest gap, relative to the spread of embeddings, that rounding explains
+_SAME = 1e-3  # of the spread of embeddings: more is no rounding
 _BETTER_WITHIN = 5  # epochs
 
 
@@ -142,13 +142,18 @@ def _stratified(logits: Tensor, count: int) -> Tensor:
     return order[torch.argsort(rank, stable=True)[:count]]
 
 
-def embedded_alike(net: MaskedEncoder, X: Any, times: Any, told: Answers, hiding: Hiding) -> float:
-    """Largest gap between embeddings with everything kept and those of the classifier, in units of their spread."""
+def require_alike(net: MaskedEncoder, X: Any, times: Any, told: Answers, hiding: Hiding) -> None:
+    """Refuse an encoder whose embeddings with everything kept are not those of the classifier."""
     net.eval()
     with torch.no_grad():
         part, when = next(_batches(X, times, net.mean.device))
         z = net.embed(part, when, torch.ones_like(part), hiding.with_times, torch.zeros_like(part)).cpu()
-    return float((z - told.embedding[: len(z)]).abs().max() / told.embedding.std().clamp(min=1e-12))
+    gap = float((z - told.embedding[: len(z)]).abs().max() / told.embedding.std().clamp(min=1e-12))
+    if not gap <= _SAME:
+        raise InvalidData(
+            f"with everything kept, the encoder's embedding is off by {gap:.2g} of its spread from the classifier's; encode= "
+            "must give the same again for the same series"
+        )
 
 
 # ---------------------------------------------------------------------- training
@@ -232,5 +237,3 @@ def passed(net: MaskedEncoder, X: Any, times: Any, hiding: Hiding, random_state:
         found = [net(part, when, hiding.with_times, noise) for part, when in _batches(X, times, device)]
     kinds = ("p", "embedding", "logits", "landmark")
     return Passed(*(torch.cat([getattr(one, kind) for one in found]).cpu().double().numpy() for kind in kinds))
-
-
