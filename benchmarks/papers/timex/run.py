@@ -2,11 +2,11 @@
 
 FreqShapes, LowVar and SeqComb-UV with planted evidence; two-second windows of MIT-BIH record 100 with one planted beat; four
 real sets, by what the classifier still tells apart when all but the top of each map is replaced; ablations, other networks,
-speed, and whether maps change with the classifier's weights. Planted sets have 2,000 training series (the paper: 5,000). Of four
-trainings on FreqShapes, with longer steps and 30 epochs (the paper: one, 50), the one is taken whose gaps on validation series are
-lowest; the longer sets have one each, and the paper's epochs; SeqComb-MV is left out. Where series are few, epochs are as many as
-make 3,000 steps. The record is read from $LOCUM_DATA/wfdb/100.dat and 100.atr, real sets
-from the packages aeon and tslearn, where they are; rivals are of captum, and of time-interpret where that can be imported.
+speed, and whether maps change with the classifier's weights. Planted sets have 2,000 training series (the paper: 5,000). Of
+four trainings on FreqShapes, with longer steps and 30 epochs (the paper: one, 50), the one is taken whose gaps on validation
+series are lowest; the longer sets have one each, and the paper's epochs; SeqComb-MV is left out. Where series are few, epochs
+are as many as make 3,000 steps. The record is read from $LOCUM_DATA/wfdb/100.dat and 100.atr, real sets from the packages aeon
+and tslearn, where they are; rivals are of captum, and of time-interpret where that can be imported.
 """
 
 from __future__ import annotations
