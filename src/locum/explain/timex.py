@@ -95,7 +95,7 @@ class TimeXExplainer(BaseEstimator):
         From that epoch on, the learning rate falls to a tenth where validation has not got better for five epochs.
     restarts : int, default=1
         Trainings from weights of their own, of which the one with the lowest relation and label gaps on validation series is
-        kept. One training in three or so finds only part of what the classifier looks at, and these gaps tell.
+        kept. One training in four or so finds only part of what the classifier looks at, and these gaps tell.
     device : torch.device, str or None, default=None
         That of the `Reference`, or the CPU, where None.
     random_state : int, default=0
