@@ -135,16 +135,13 @@ class VariableFidelityExpectedImprovement(DesignAndLevel):
     def table(self, surrogate: LevelSurrogate, standing: Standing) -> Callable[[Any], Any]:
         import torch
 
-        from locum.optimize._mfbo_models import explained
+        from locum.optimize._mfbo_models import explained_alone
 
         best, charge = standing.values.max(), (standing.cost / standing.cost[-1]).log() * float(self.per_cost)
 
         def worth(X: Any) -> Any:
             found = surrogate.moments(X)
-            part = explained(found)
-            if part.shape[1] > 1:
-                part = torch.cat([part[:, :-1], part[:, -1:] - part[:, -2:-1]], dim=1)
-            sd = part.clamp_min(1e-18).sqrt()
+            sd = explained_alone(found)
             mean = found.mean[:, -1:]
             below = _log_improvement(best - (mean - best).abs(), sd[:, :-1], best)
             return torch.cat([below, _log_improvement(mean, sd[:, -1:], best)], dim=1) - charge

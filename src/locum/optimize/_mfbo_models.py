@@ -34,8 +34,8 @@ from locum.optimize._process import PlainProcess, root_of
 __all__ = [
     "CORRELATIONS", "LEARNT_NOISE", "LEAST_NOISE", "MEAN", "REST", "WHOLE", "Joint", "Layout", "LevelKernel", "Moments",
     "Nested", "Settings", "apart", "autoregressive_model", "coregionalized_model", "coregionalized_settings", "explained",
-    "fitted_with", "lengths_prior", "level_covariance", "likelihood", "mode", "over_positions", "settings_of_levels",
-    "settings_of_step", "traced",
+    "explained_alone", "fitted_with", "lengths_prior", "level_covariance", "likelihood", "mode", "over_positions",
+    "settings_of_levels", "settings_of_step", "traced",
 ]  # fmt: skip
 
 _FLOAT = NDArray[np.float64]
@@ -92,6 +92,14 @@ class Moments:
 def explained(moments: Moments) -> Any:
     """Variance of the truth that knowing a level at the same design would take away, shape (b, L)."""
     return moments.covariance[..., -1] ** 2 / moments.variance
+
+
+def explained_alone(moments: Moments) -> Any:
+    """Standard deviation of the truth by what is not known of a level alone: at the truth, what the level below leaves."""
+    part = explained(moments)
+    if part.shape[1] > 1:
+        part = torch.cat([part[:, :-1], part[:, -1:] - part[:, -2:-1]], dim=1)
+    return part.clamp_min(1e-18).sqrt()
 
 
 class Joint:

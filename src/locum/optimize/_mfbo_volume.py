@@ -16,7 +16,7 @@ from sklearn.base import clone
 from locum.nets import seeded
 from locum.optimize._mfbo_acquisitions import DesignAndLevel, Standing
 from locum.optimize._mfbo_fidelities import Fidelities
-from locum.optimize._mfbo_models import explained
+from locum.optimize._mfbo_models import explained_alone
 from locum.optimize._mfbo_propose import Proposal
 from locum.optimize._mfbo_records import Evaluation, best_designs, by_level
 from locum.optimize._mfbo_surrogates import LevelSurrogate
@@ -62,9 +62,8 @@ class VolumePerCost(DesignAndLevel):
         def worth(X: Any) -> Any:
             moments = [one.moments(X) for one in self.parts]
             mean = torch.stack([one.mean[:, -1] for one in moments], dim=-1) / self.scale
-            part = torch.stack([explained(one) for one in moments], dim=-1)
-            part = torch.cat([part[:, :-1], part[:, -1:] - part[:, -2:-1]], dim=1) if part.shape[1] > 1 else part
-            gain = self._expected(mean[:, None], part.clamp_min(1e-18).sqrt() / self.scale)
+            sd = torch.stack([explained_alone(one) for one in moments], dim=-1) / self.scale
+            gain = self._expected(mean[:, None], sd)
             gain = torch.cat([gain[:, :-1] - self._sure(mean)[:, None], gain[:, -1:]], dim=1)
             return gain.clamp_min(1e-300).log() - charge
 
@@ -128,15 +127,15 @@ class VolumeOptimizer(MultiFidelityOptimizer):
         leaders += best_designs(self.space, *self._told())
         rule = VolumePerCost(parts, values if kept else np.array([one[1][-1] for one in told]).T)
         with seeded(int(rng.integers(2**31))):
+            limits = self._limits()
 
             def best(of: list[int]) -> tuple[Any, int]:
-                return Proposal(self.space, parts[0], self._limits(), standing, leaders, known, of, rng).by(rule)[0]
+                return Proposal(self.space, parts[0], limits, standing, leaders, known, of, rng).by(rule)[0]
 
             point, level = best(levels[-1:] if self._starved(standing) else levels)
             cost = self.fidelities.cost
             if level < levels[-1] and left < (cost[level] + cost[-1]) * (1 - 1e-9):
                 point, level = best(levels[-1:])  # else too little would be left for the truth
         if nested:
-            lower = [k for k in range(level) if self.space.key(point) not in known[k]]
-            return Evaluation(point, [*lower, level][0])
+            level = next((k for k in range(level) if self.space.key(point) not in known[k]), level)
         return Evaluation(point, level)
