@@ -95,9 +95,7 @@ def over(name: str, measure: str, values: Sequence[float], **settings: Any) -> C
     return Claim(name, measure, *over_seeds(values), len(values), **settings)
 
 
-def median_of(
-    name: str, measure: str, values: Sequence[float], *, direction: str = "greater", **settings: Any
-) -> Claim:
+def median_of(name: str, measure: str, values: Sequence[float], *, direction: str = "greater", **settings: Any) -> Claim:
     """A claim on the median of one value a seed, with the range."""
     v = np.asarray(values, dtype=float)
     level = 1 - 2.0 ** (1 - len(v)) if len(v) > 1 else 0.5
@@ -147,6 +145,10 @@ class Kept:
                 beside.replace(file)
             self._found[key] = json.loads(text)
         return self._found[key]
+
+    def claims(self, name: Sequence[Any], work: Callable[[], Iterable[Claim]]) -> list[Claim]:
+        """The claims that `work` yields, as they were decided then: with other thresholds, delete the folder."""
+        return [Claim(**one) for one in self(name, lambda: [plain(asdict(claim)) for claim in work()])]
 
 
 def main(file: str, doc: str | None, measure: Callable[..., Iterable[Claim]]) -> int:
@@ -213,15 +215,20 @@ def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def plain(value: Any, number: Callable[[float], float | None] = float) -> Any:
+    """The same in types that JSON has, with `number` of each that is not whole."""
+    if isinstance(value, dict):
+        return {key: plain(one, number) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one, number) for one in value]
+    if isinstance(value, float | np.floating):
+        return number(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def tidy(value: Any) -> Any:
     """Numbers with six digits, and None for those that are not finite."""
-    if isinstance(value, dict):
-        return {key: tidy(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [tidy(one) for one in value]
-    if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
+    return plain(value, lambda x: float(f"{x:.6g}") if math.isfinite(x) else None)
 
 
 if __name__ == "__main__":

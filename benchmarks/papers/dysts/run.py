@@ -4,7 +4,7 @@ Forecasters see ten periods of the first coordinate and forecast two more in one
 The best of them on a system is set against the Lyapunov exponent per period, beside a placebo: the same for the error of the
 mean. Then simulations that begin where a forecaster was wrong, against as many that begin anywhere, codes learned on chaotic
 series as features of real ones, and formulas that symbolic regression finds (by packages that `make models` installs).
-Intervals are over systems, or over sets of real series.
+Intervals are over systems, or over sets of real series. What was measured is kept in ~/.cache/locum/dysts.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from claims import Claim, main, over_seeds
+from claims import Claim, Kept, main, over_seeds
 from scipy import stats
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression, RidgeClassifierCV
@@ -254,14 +255,20 @@ def symbolic(names: list[str], quick: bool, seed: int) -> Iterator[Claim]:
 def measure(quick: bool, seed: int) -> Iterator[Claim]:
     names = list(chaos.names())
     drawn = np.random.default_rng(4).permutation(names).tolist()
-    yield from forecasting(sorted(drawn[:10]) if quick else names, 2 if quick else 5, 10 if quick else 20)
-    yield from networks(sorted(drawn[:2] if quick else drawn[:10]), 1 if quick else 2, 5 if quick else 100)
-    yield from integration(sorted(drawn[:5] if quick else drawn[:30]))
     smooth = [name for name in drawn if not chaos.load(name).properties.nonautonomous]
-    yield from exponents(sorted(smooth[:6] if quick else smooth[:25]), 20 if quick else 150)
-    yield from importance(sorted(smooth[:3] if quick else smooth[:20]), range(seed, seed + (2 if quick else 3)))
-    yield from symbolic(sorted({*POLYNOMIAL[:6], *smooth[: 2 if quick else 20], *(() if quick else POLYNOMIAL)}), quick, seed)
-    yield from transfer(range(seed, seed + (1 if quick else 2)), *((2, 5, 3) if quick else (8, 40, 15)))
+    laws = sorted({*POLYNOMIAL[:6], *smooth[: 2 if quick else 20], *(() if quick else POLYNOMIAL)})
+    parts = {
+        "forecasting": partial(forecasting, sorted(drawn[:10]) if quick else names, 2 if quick else 5, 10 if quick else 20),
+        "networks": partial(networks, sorted(drawn[:2] if quick else drawn[:10]), 1 if quick else 2, 5 if quick else 100),
+        "integration": partial(integration, sorted(drawn[:5] if quick else drawn[:30])),
+        "exponents": partial(exponents, sorted(smooth[:6] if quick else smooth[:25]), 20 if quick else 150),
+        "importance": partial(importance, sorted(smooth[: 3 if quick else 20]), range(seed, seed + (2 if quick else 3))),
+        "symbolic": partial(symbolic, laws, quick, seed),
+        "transfer": partial(transfer, range(seed, seed + (1 if quick else 2)), *((2, 5, 3) if quick else (8, 40, 15))),
+    }  # fmt: skip
+    kept = Kept("dysts", quick)
+    for name, work in parts.items():
+        yield from kept.claims([name, seed], work)
 
 
 if __name__ == "__main__":

@@ -207,9 +207,7 @@ def fits(system: chaos.ChaoticSystem) -> bool:
 def reservoir(runs: Trajectories, units: int) -> EchoState:
     """The radius and the reach of inputs that recover the last fifth best, when fitted on the rest."""
     early, late = runs.split_time(0.8)
-    grid = [
-        {"units": units, "radius": radius, "reach": reach} for radius, reach in product((0.4, 0.9, 1.2), (0.1, 0.5, 1.0))
-    ]
+    grid = [{"units": units, "radius": radius, "reach": reach} for radius, reach in product((0.4, 0.9, 1.2), (0.1, 0.5, 1.0))]
     scores = [judge_dynamics(EchoState(**one).fit(early), late, origins=2)["D_stsp"].values[0] for one in grid]
     return EchoState(**grid[int(np.argmin(scores))]).fit(runs)
 

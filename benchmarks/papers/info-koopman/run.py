@@ -172,6 +172,7 @@ def wakes(kept: Kept, seeds: range, updates: int, device: str) -> Iterator[Claim
         name: [kept(["wake", name, s, updates], partial(wake, settings, s, updates, device)) for s in seeds]
         for name, settings in {"plain": PLAIN, "information": {"alpha": 0.2, "gamma": 0.1}}.items()
     }
+
     def error(name: str, h: int, who: str = "Koopman") -> np.ndarray:
         return np.array([run["errors"][str(h)][who] for run in runs[name]])
 

@@ -242,9 +242,7 @@ def toys(quick: bool, seed: int) -> Iterator[Claim]:
     sets = ("moons",) if quick else ("circles", "moons", "spiral")
     found = {name: toy_draws(name, seed, 4 if quick else 12, quick) for name in sets}
     for name in sets:
-        gains = {
-            (rival, n): np.array(found[name]["LRP", n]) - found[name][rival, n] for rival in RIVALS for n in (5, 10)
-        }
+        gains = {(rival, n): np.array(found[name]["LRP", n]) - found[name][rival, n] for rival in RIVALS for n in (5, 10)}
         rival, n = min(gains, key=lambda key: gains[key].mean())
         told = {f"{key[0]}, {key[1]} a class": float(np.mean(value)) for key, value in found[name].items()}
         level = f"least difference in accuracy, to {rival} with {n} reference points a class"

@@ -61,9 +61,7 @@ def sasrec(size: dict, seed: int, **more: Any) -> SASRec:
 # ---------------------------------------------------------------------- A. fidelity
 def fidelity(world: World, audit: RecommenderAudit, stand_ins: dict, held: Rows) -> dict:
     told = audit.ranking_fidelity(held.X, held.targets, users=held.users, seen=held.seen, stand_ins=stand_ins)
-    return {
-        name: {key: [one.value, one.lower, one.upper] for key, one in lines.items()} for name, lines in told.items()
-    }
+    return {name: {key: [one.value, one.lower, one.upper] for key, one in lines.items()} for name, lines in told.items()}
 
 
 def by_length(model: SparseAutoencoder, X: np.ndarray) -> list[float]:
@@ -92,7 +90,6 @@ def on_fidelity(runs: list[dict]) -> Iterator[Claim]:
             gap = [value(run, "dictionary", key) - value(run, rival, key) for run in runs]
             yield over(f"better than {name}: {key}", f"{key} less that of {rival} at K = 16", gap,
                        needed=needed and key.startswith("NDCG"))  # fmt: skip
-
 
     for key in ("NDCG@10 ratio", "overlap@10"):
         gap = [value(run, "dictionary, K = 4", key) - value(run, "PCA, K = 4", key) for run in runs]

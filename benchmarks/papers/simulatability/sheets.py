@@ -22,9 +22,7 @@ PUBLISHED = {("tabular", "all", "lime"): 11.25, ("both", "counterfactual", "prot
 WEIGHT = re.compile(r"^(.*\S)\s*\|\s*([+-]?\d+\.\d+)\s*$")
 NUMBERED = re.compile(r"^\d+\. (.*\S)\s*$")
 EDIT = re.compile(r"^(.+?) : (.+) --> (.+?)\s*$")
-STARTS = re.compile(
-    r"(?m)^(?=Features:|Conditions for|Edits for|Original evidence|Most activated|Evidence margin: .*\n\nInf)"
-)
+STARTS = re.compile(r"(?m)^(?=Features:|Conditions for|Edits for|Original evidence|Most activated|Evidence margin: .*\n\nInf)")
 PROTOTYPE = re.compile(r"Most activated prototype \(label: (.+?)\)")
 
 

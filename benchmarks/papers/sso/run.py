@@ -115,9 +115,7 @@ def surrogate(problem: Problem, *, calls: int = CALLS, size: int | None = None, 
             scale = 1 / math.sqrt(optimizer.oracle_calls + 1) if settings.get("schedule") == "sqrt" else 1.0
             optimizer.param_groups[0]["inner_step"] = eta * scale / (whole if size is None else curvature(X))
         loss = (lambda z, y=y: problem.each(z, y)) if eta == "armijo" else None
-        optimizer.step(
-            forward=lambda X=X: X @ w, target_grad=lambda z, y=y: problem.slope(z, y), target_loss=loss, rows=rows
-        )
+        optimizer.step(forward=lambda X=X: X @ w, target_grad=lambda z, y=y: problem.slope(z, y), target_loss=loss, rows=rows)
         losses.append(problem.value(w))
         if len(losses) == calls or losses[-1] <= until:
             return losses
