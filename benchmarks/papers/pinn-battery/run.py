@@ -88,8 +88,8 @@ class Grid:
             off.append(float(np.abs(ours[::8] - at).mean() / at.mean()))
         wrong = np.abs(said.voltage - d.voltage) * MV
         return {"voltage": float(wrong.mean()), "voltage, most": float(wrong.max()),
-                "percent of the voltage, most": float((wrong / d.voltage).max() * 100 / MV), "concentrations": float(np.mean(off)),
-                "bias": float((said.voltage - d.voltage).mean() * MV)}  # fmt: skip
+                "percent of the voltage, most": float((wrong / d.voltage).max() * 100 / MV),
+                "concentrations": float(np.mean(off)), "bias": float((said.voltage - d.voltage).mean() * MV)}  # fmt: skip
 
 
 # ---------------------------------------------------------------------- the reference
