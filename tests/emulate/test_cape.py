@@ -10,7 +10,7 @@ import torch
 from sklearn.base import clone
 
 from locum.core.errors import FormatError, InvalidData, OutsideRegion
-from locum.emulate import CAPE, Conditional, Curriculum, NeuralPDESolver
+from locum.emulate import CAPE, Conditional, Curriculum, NeuralPDESolver, _cape_training
 from locum.problems.pde import Advection, RandomWaves
 
 SPEEDS = np.geomspace(0.25, 1.0, 5)
@@ -209,6 +209,16 @@ def test_fields_come_back_in_their_units():
     np.testing.assert_allclose(two.rollout(300 + 50 * U[:4, 0], 3, P[:4]), 300 + 50 * said, rtol=1e-3)
 
 
+@pytest.mark.parametrize("floor", [0.0, 0.1, 2.0])
+def test_errors_are_relative_to_the_size_of_a_frame_and_a_floor(floor):
+    settings = dict.fromkeys(("history", "warmup", "epochs", "window", "own", "through_time", "noise", "aux_weight"))
+    more = {"relative": True, "floor": floor, "offset": torch.zeros(1, 1), "residual": None, "residual_weight": 0.0}
+    true = torch.stack([torch.full((1, 16), 3.0), torch.full((1, 16), 1e-4)])[None]  # a frame, and what is left of it
+    found = _cape_training.Objective(**settings, **more)._off(true + 0.3, true)
+    by_hand = np.mean([0.3 / (3.0 + floor), 0.3 / (1e-4 + floor)])
+    assert float(found) == pytest.approx(by_hand, rel=1e-5)
+
+
 def test_rollouts_are_steps_one_after_the_other_for_one_state_and_many(fitted):
     U, P = runs(1, 3)
     many = fitted.rollout(U[:, 0], 3, P)
@@ -274,6 +284,7 @@ def test_files_of_something_else_are_refused(tmp_path):
         ({"loss": "l1"}, "loss= to be one of rel-l2, mse"),
         ({"window": 2}, "window= to be a whole number of 3"),
         ({"noise": -1.0}, "noise= of 0 or more"),
+        ({"floor": -0.1}, "floor= of 0 or more"),
         ({"lr": 0.0}, "lr= above 0"),
         ({"warmup_epochs": 13}, "at most epochs=12, got 13"),
     ],

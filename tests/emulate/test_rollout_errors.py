@@ -63,6 +63,22 @@ def test_what_diverges_is_counted_and_has_the_worst_there_is():
         assert "diverged: 24 of 24 runs" in str(found)
 
 
+def test_a_field_that_dies_away_is_not_taken_for_a_run_that_diverged():
+    U, P = truth((1e-6, 2e-6))  # what is left after a step is a millionth
+
+    class Stays(Grows):
+        def step(self, z, p=None):
+            return 0.5 * np.asarray(z)
+
+    found = rollout_errors(Stays(), U, P)
+    assert (found.by_run["nRMSE"] == 10.0).all(), "relative to what is left"
+    assert not found.diverged.any()
+    assert found.by_run["RMSE last"][0] == pytest.approx(np.sqrt(((U[0, 0] / 8 - U[0, -1]) ** 2).mean()))
+    bound = 1.5 * found.by_run["RMSE"].max()
+    assert found.trust_region(bound, measure="RMSE").trusted.all()
+    assert not found.trust_region(bound).trusted.any()
+
+
 def test_means_have_intervals_at_each_value():
     U, P = truth()
     low, high = rollout_errors(Grows(0.1), U, P).fidelity()

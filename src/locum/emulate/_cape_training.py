@@ -17,7 +17,6 @@ from locum.emulate._operators import OPERATORS
 
 __all__ = ["Objective", "count", "network_of", "optimizer_of", "schedule_of"]
 
-_FLOOR = 1e-3  # of a field's usual size, below which an error is no longer told relative to the field
 _HALVINGS = 5
 
 
@@ -77,6 +76,8 @@ class Objective:
     noise, aux_weight : float
     relative : bool
         Error relative to the size of each field, instead of mean squares.
+    floor : float
+        Share of the usual size of fields that is added to each size.
     offset : torch.Tensor
         Mean over scale of the fields, (C, 1, ...): standardised fields plus it are sized like fields.
     residual : callable or None
@@ -93,6 +94,7 @@ class Objective:
     noise: float
     aux_weight: float
     relative: bool
+    floor: float
     offset: torch.Tensor
     residual: Callable[..., torch.Tensor] | None
     residual_weight: float
@@ -125,7 +127,7 @@ class Objective:
         if not self.relative:
             return (said - true).square().mean()
         over, offset = tuple(range(2, true.ndim)), self.offset.to(true.device)
-        floor = _FLOOR * math.sqrt(true[0, 0].numel())
+        floor = self.floor * math.sqrt(true[0, 0].numel())
         size = torch.linalg.vector_norm(true + offset, dim=over)
         return (torch.linalg.vector_norm(said - true, dim=over) / (size + floor)).mean()
 

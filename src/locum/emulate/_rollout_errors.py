@@ -17,7 +17,7 @@ __all__ = ["RolloutErrors", "TrustRegion", "rollout_errors", "runs_of"]
 
 Array = NDArray[np.floating[Any]]
 
-_WORST = 10.0  # times the size of the truth: a run that is off by more has diverged
+_WORST = 10.0  # times the size of the truth, or of where it began: a run that is off by more has diverged
 _BANDS = {"low": (0, 5), "mid": (5, 13), "high": (13, None)}  # wave numbers along the last axis
 
 
@@ -69,10 +69,12 @@ class RolloutErrors:
         Which of them each run has.
     by_run : dict of str to ndarray of shape (n,)
         "nRMSE", size of the error over all frames relative to the size of the truth; "nRMSE last", of the last frame;
-        "nRMSE persistence", of saying that nothing changes; "RMSE", "largest error" and "conserved", the error of the mean
-        over the grid, in the units of the fields; "RMSE low", "RMSE mid" and "RMSE high", of wave numbers 0 to 4, 5 to 12, and
-        above along the last axis. A run that diverged has an nRMSE of 10, the most there is.
+        "nRMSE persistence", of saying that nothing changes; 10 is the most that any of these can be. "RMSE", "RMSE last",
+        "largest error" and "conserved", the error of the mean over the grid, in the units of the fields; "RMSE low", "RMSE mid"
+        and "RMSE high", of wave numbers 0 to 4, 5 to 12, and above along the last axis. Where fields die away, errors in their
+        units say more than those relative to what is left.
     diverged : ndarray of bool of shape (n,)
+        Whether the error is above ten times the size of the truth and of the field that it began with.
     """
 
     values: Array
@@ -103,16 +105,18 @@ class RolloutErrors:
             )  # fmt: skip
         return tuple(found)
 
-    def trust_region(self, tolerance: float = 0.1, level: float = 0.95) -> TrustRegion:
-        """Where the upper bound of the mean nRMSE is below a tolerance; bounds hold for all values at once.
+    def trust_region(self, tolerance: float = 0.1, level: float = 0.95, *, measure: str = "nRMSE") -> TrustRegion:
+        """Where the upper bound of a mean error is below a tolerance; bounds hold for all values at once.
 
         Parameters
         ----------
         tolerance : float, default=0.1
         level : float, default=0.95
+        measure : str, default="nRMSE"
+            A key of `by_run`.
         """
         require_positive(tolerance=tolerance)
-        upper = np.array([one.upper for one in self.fidelity(level=level, candidates=len(self.values))])
+        upper = np.array([one.upper for one in self.fidelity(measure, level, candidates=len(self.values))])
         return TrustRegion(self.values, upper, upper <= tolerance, tolerance, level)
 
     def __str__(self) -> str:
@@ -167,14 +171,16 @@ def rollout_errors(model: Steps, U: ArrayLike, P: ArrayLike, *, history: int = 1
 
 def _errors(said: Array, true: Array, still: Array) -> tuple[dict[str, Array], NDArray[np.bool_]]:
     off, grid = said - true, tuple(range(3, true.ndim))
-    relative = _size(off) / _size(true)
-    diverged = ~(relative < _WORST)
+    size = _size(true)
+    relative = _size(off) / size
+    diverged = ~(_size(off) < _WORST * np.maximum(size, _size(still)))
     spectrum = np.abs(np.fft.rfft(off)) / true.shape[-1]
     found = {
         "nRMSE": relative,
         "nRMSE last": _size(off[:, -1:]) / _size(true[:, -1:]),
-        "nRMSE persistence": _size(still - true) / _size(true),
+        "nRMSE persistence": _size(still - true) / size,
         "RMSE": _size(off) / np.sqrt(off[0].size),
+        "RMSE last": _size(off[:, -1:]) / np.sqrt(off[0, -1].size),
         "largest error": np.abs(off).reshape(len(off), -1).max(axis=1),
         "conserved": np.sqrt((off.mean(axis=grid) ** 2).reshape(len(off), -1).mean(axis=1)),
     }

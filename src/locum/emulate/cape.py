@@ -78,6 +78,9 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
         Frames that it sees.
     loss : {"rel-l2", "mse"}, default="rel-l2"
         Error of each frame relative to its size, or mean squares.
+    floor : float, default=0.1
+        Share of the usual size of fields that is added to the size of each, so that frames that have all but died away do not
+        count for more than those that have not.
     aux_weight : float, default=0.001
         Of the error of the first guess.
     residual : callable or None, default=None
@@ -129,8 +132,8 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
 
     **Departures**: convolutions are circular, as the grid is, and the operators get no coordinates and no padding, so that a
     shifted field gives a shifted answer; the change that is guessed is not normalised, which was far better here; errors of
-    frames are averaged, so that `aux_weight` is another than in the paper; the schedule is rounded up; the penalty on the
-    gradient by parameters is not there.
+    frames are averaged, so that `aux_weight` is another than in the paper, and have a `floor`; the schedule is rounded up; the
+    penalty on the gradient by parameters is not there.
 
     References
     ----------
@@ -157,6 +160,7 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
         width: int = 20,
         history: int = 1,
         loss: str = "rel-l2",
+        floor: float = 0.1,
         aux_weight: float = 1e-3,
         residual: Callable[..., Any] | None = None,
         residual_weight: float = 1.0,
@@ -177,6 +181,7 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
         self.width = width
         self.history = history
         self.loss = loss
+        self.floor = floor
         self.aux_weight = aux_weight
         self.residual = residual
         self.residual_weight = residual_weight
@@ -223,7 +228,7 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
         warmup, curriculum = self.warmup_epochs if guided else 0, self.curriculum or Curriculum()
         objective = training.Objective(
             self.history, warmup, self.epochs, self.window, curriculum.own_steps, curriculum.through_time, self.noise,
-            self.aux_weight, self.loss == "rel-l2", self._tensor(self._per_field(self.mean_ / self.scale_)),
+            self.aux_weight, self.loss == "rel-l2", self.floor, self._tensor(self._per_field(self.mean_ / self.scale_)),
             None if self.residual is None else self._residual, self.residual_weight,
         )  # fmt: skip
         tensors = [self._tensor(one) for one in (self._standard(runs), self._scaled(rows), rows)]
@@ -491,7 +496,7 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
         require_positive(lr=self.lr, **({} if self.clip is None else {"clip": self.clip}))
         if self.window is not None:
             require_whole(self.history + 2, window=self.window)
-        for name in ("aux_weight", "residual_weight", "noise", "weight_decay"):
+        for name in ("floor", "aux_weight", "residual_weight", "noise", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InvalidData(f"expected {name}= of 0 or more, got {getattr(self, name)!r}")
         if isinstance(self.parameters, CAPE) and self.warmup_epochs > self.epochs:
