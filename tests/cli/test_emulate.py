@@ -50,6 +50,12 @@ def test_an_emulator_is_learned_runs_on_and_is_judged(kind, folder, capsys):
     assert code == 0
     assert "diverged: 0 of 2 runs" in said
     assert (folder / "score.png").stat().st_size > 1000
+    code, said, _ = run(capsys, "emulate", "export", model, "-o", folder / "model.onnx", "--json")
+    assert code == 0
+    assert json.loads(said)["bytes"] == (folder / "model.onnx").stat().st_size > 1000
+    code, _, said = run(capsys, "emulate", "export", model, "-o", folder / "model.h5")
+    assert code == 2
+    assert "expected a file that ends with" in said
 
 
 def test_what_does_not_fit_is_refused(folder, capsys):

@@ -116,6 +116,31 @@ def score(
     _tell(model, runs, json, {"figure": whole(figure)}, exponent, horizon)
 
 
+@emulate.command()
+def export(
+    emulator: Saved,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File for the program: .onnx, or .pt2 for PyTorch.", show_default=False)
+    ],
+    json: Json = False,
+) -> None:
+    """Write an emulator as a program that runs without Locum; it knows no region and gives no warnings."""
+    from locum.core.export import write_atomically
+    from locum.emulate import Exports, load_emulator
+
+    model = load_emulator(emulator)
+    if isinstance(model, Exports):
+        model.export(output)
+    elif output.suffix == ".onnx":
+        write_atomically(output, model.to_onnx())
+    else:
+        raise InvalidData(f"expected a file that ends with .onnx for a {type(model).__name__}, got {output.name}")
+    if json:
+        emit({"file": whole(output), "bytes": output.stat().st_size})
+        return
+    console(out=True).print(f"{output}: {output.stat().st_size:,} bytes", markup=False, highlight=False)
+
+
 # ---------------------------------------------------------------------- parts
 def _loaded(emulator: Path, data: Path, time: str, run: str, gaps: str) -> tuple[Any, Any]:
     """An emulator, and trajectories that it can be used on."""

@@ -25,6 +25,7 @@ from locum.emulate.dysts import (
     MeanForecast,
     SurrogatePretrainer,
 )
+from locum.emulate.exported import Exports
 from locum.emulate.fab_devs import (
     ForecastErrors,
     RecentMean,
@@ -35,10 +36,9 @@ from locum.emulate.fab_devs import (
 )
 from locum.emulate.gtf import Cycle, DynamicsReconstructor
 from locum.emulate.info_koopman import KoopmanEmulator, KoopmanWarning, Modes
+from locum.emulate.learned_fields import DirectField, FieldStepper
 from locum.emulate.network_forecasts import LSTM, NBeats, NetworkForecaster
 from locum.emulate.online_training import (
-    DirectField,
-    FieldStepper,
     FIFOBuffer,
     FIROBuffer,
     OnlineHistory,
@@ -85,6 +85,7 @@ __all__ = [
     "LaggedMap",
     "Analogues",
     "EchoState",
+    "Exports",
     "ForecastBenchmark",
     "ForecastTable",
     "ImportanceTrainer",

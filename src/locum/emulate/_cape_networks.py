@@ -72,7 +72,7 @@ class Guiding(nn.Module):
         branches = (coarse, self.pointwise(y), self.depthwise(y))
         v = self.skip(y) + sum(weights[:, i] * branch for i, branch in enumerate(branches))
         change = self.norm(self.out(functional.gelu(v)))
-        return u[:, None, -self.channels :] + change.reshape(len(u), self.frames, self.channels, *u.shape[2:])
+        return u[:, None, -self.channels :] + change.reshape(u.shape[0], self.frames, self.channels, *u.shape[2:])
 
 
 class Guided(nn.Module):

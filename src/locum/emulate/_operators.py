@@ -30,12 +30,14 @@ class SpectralConv(nn.Module):
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """From (n, inputs, *grid) to (n, outputs, *grid)."""
+        if torch.compiler.is_exporting():  # ONNX has no complex numbers
+            return self._by_matrices(u)
         grid, over = u.shape[2:], tuple(range(2, u.ndim))
         spectrum = torch.fft.rfftn(u, dim=over)
         weight = torch.view_as_complex(self.weight)
         last = min(self.modes, spectrum.shape[-1])
         kept, weight = spectrum[..., :last], weight[..., :last]
-        out = u.new_zeros(len(u), weight.shape[1], *spectrum.shape[2:], dtype=spectrum.dtype)
+        out = u.new_zeros(u.shape[0], weight.shape[1], *spectrum.shape[2:], dtype=spectrum.dtype)
         if self.dimensions == 1:
             out[..., :last] = torch.einsum("nim,iom->nom", kept, weight)
         else:
@@ -43,6 +45,41 @@ class SpectralConv(nn.Module):
             for ends, of in ((slice(rows), slice(rows)), (slice(grid[0] - rows, None), slice(2 * self.modes - rows, None))):
                 out[:, :, ends, :last] = torch.einsum("nixy,ioxy->noxy", kept[:, :, ends], weight[:, :, of])
         return torch.fft.irfftn(out, s=grid, dim=over)
+
+    def _by_matrices(self, u: torch.Tensor) -> torch.Tensor:
+        """The same in products of real matrices, for a grid of fixed size."""
+        side, last = u.shape[-1], min(self.modes, u.shape[-1] // 2 + 1)
+        cos, sin = _waves(side, torch.arange(last), u)
+        re, im = u @ cos, -(u @ sin)
+        weight = self.weight[..., :last, :]
+        if self.dimensions == 2:
+            rows = min(self.modes, u.shape[2] // 2)
+            some = torch.cat([torch.arange(rows), torch.arange(-rows, 0)])
+            c, s = _waves(u.shape[2], some, u)
+            weight = weight[:, :, some]
+            re, im = _product("nixy,xk->niky", (re, im), (c, -s))
+        path = "nim,iom->nom" if self.dimensions == 1 else "niky,ioky->noky"
+        re, im = _product(path, (re, im), (weight[..., 0], weight[..., 1]))
+        if self.dimensions == 2:
+            re, im = _product("niky,xk->nixy", (re, im), (c / u.shape[2], s / u.shape[2]))
+        ends = (torch.arange(last) == 0) | (2 * torch.arange(last) == side)
+        twice = (2.0 - ends.to(u)) / side
+        return re @ (twice * cos).T - im @ (twice * sin).T
+
+
+def _waves(side: int, modes: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of some modes on a periodic grid, each of shape (side, modes)."""
+    phase = 2 * math.pi / side * torch.outer(torch.arange(side), modes).double()
+    return phase.cos().to(like), phase.sin().to(like)
+
+
+def _product(
+    path: str, one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Real and imaginary parts of a sum of products of complex numbers that are given by theirs."""
+    rr, ii = torch.einsum(path, one[0], other[0]), torch.einsum(path, one[1], other[1])
+    ri, ir = torch.einsum(path, one[0], other[1]), torch.einsum(path, one[1], other[0])
+    return rr - ii, ri + ir
 
 
 class FNO(nn.Module):
@@ -116,9 +153,7 @@ class MessagePassing(nn.Module):
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """From (n, inputs, *grid) to (n, outputs, *grid)."""
         h = self.encode(u)
-        for own, other, change, place, update in zip(
-            self.own, self.other, self.change, self.place, self.update, strict=True
-        ):
+        for own, other, change, place, update in zip(self.own, self.other, self.change, self.place, self.update, strict=True):
             at, there = own(h) + change(u), other(h) - change(u)
             heard = [
                 functional.gelu(at + torch.roll(there, step, axis) + bias)

@@ -87,7 +87,7 @@ class Kinetics:
 
     def initial_potentials(self, parameters: torch.Tensor) -> torch.Tensor:
         """(2, n), by the kinetics at rest; the other kinetics than linear ones by their inverse."""
-        cell, n = self.cell, len(parameters)
+        cell, n = self.cell, parameters.shape[0]
         levels = []
         for side in (0, 1):
             x = torch.full((n,), self.start[side], dtype=parameters.dtype, device=parameters.device)

@@ -23,6 +23,7 @@ from locum.core.surrogate import Saves
 from locum.emulate._cape_settings import CAPE, Conditional, Curriculum
 from locum.emulate._packed import read_packed, write_packed
 from locum.emulate._rollout_errors import RolloutErrors, rollout_errors, runs_of
+from locum.emulate.exported import Exports
 from locum.emulate.stepper import Steps
 
 __all__ = ["CAPE", "Conditional", "Curriculum", "FirstGuess", "NeuralPDESolver"]
@@ -54,7 +55,7 @@ class FirstGuess:
 
 
 # ---------------------------------------------------------------------- the stand-in
-class NeuralPDESolver(Steps, Saves, BaseEstimator):
+class NeuralPDESolver(Steps, Saves, Exports, BaseEstimator):
     r"""An autoregressive neural operator stands in for a solver of an equation, at parameters it may not have been trained on.
 
     The operator makes the next field of the last one, on a uniform periodic grid. With `CAPE`, three branches that act like
@@ -379,6 +380,19 @@ class NeuralPDESolver(Steps, Saves, BaseEstimator):
                     z = torch.cat([z[:, channels:], field], dim=1)
                     out[t, block] = field.cpu().numpy()
         return out * self._per_field(self.scale_) + self._per_field(self.mean_)
+
+    def to_module(self) -> tuple[Any, dict[str, Any]]:
+        """See `Exports`: from "fields" (n, history * C, *grid), of the grid trained on, and "parameters" (n, k)."""
+        check_is_fitted(self, "network_")
+        from locum.emulate._exported_modules import FieldStep, some_rows
+
+        log = self.parameters is not None and self.parameters.scale == "log"
+        whole = self.parameters is not None and self.parameters.scale == "none"
+        units = (np.zeros_like(self._shift), np.ones_like(self._spread)) if whole else (self._shift, self._spread)
+        mean, scale = self._per_field(self.mean_), self._per_field(self.scale_)
+        module = FieldStep(self.network_, mean, scale, *units, log=log, history=self.history)
+        rows = {"fields": some_rows(self.history * len(self.mean_), *self.grid_)}
+        return module, rows | {"parameters": some_rows(len(self.region_.domain))}
 
     # ------------------------------------------------------------------ reading
     def first_guess(self, u: ArrayLike, p: ArrayLike) -> FirstGuess:

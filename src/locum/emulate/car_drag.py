@@ -23,6 +23,7 @@ from locum.emulate._drag_checks import BACKBONES, as_numbers, check_settings, dr
 from locum.emulate._drag_records import ClassAudit, DragAudit, Saliency
 from locum.emulate._drag_region import PictureRegion
 from locum.emulate._packed import read_packed, write_packed
+from locum.emulate.exported import Exports
 from locum.emulate.renderings import VIEWS, channel_slices, mirrored
 
 __all__ = ["ClassAudit", "DragAudit", "RenderingRegressor", "Saliency"]
@@ -36,7 +37,7 @@ _MOST_STEPS = 2048
 
 
 # ---------------------------------------------------------------------- the stand-in
-class RenderingRegressor(Saves, BaseEstimator):
+class RenderingRegressor(Saves, Exports, BaseEstimator):
     """Pictures of a shape from several sides stand in for the flow around it: depth and surface normals in, drag out.
 
     Each kind of picture has a branch of grouped convolutions, with attention between all places of all views before its last
@@ -283,6 +284,15 @@ class RenderingRegressor(Saves, BaseEstimator):
 
     def _outside(self, pictures: NDArray[Any]) -> NDArray[np.bool_]:
         return np.asarray(~self.region_.inside(pictures))
+
+    def to_module(self) -> tuple[Any, dict[str, Any]]:
+        """See `Exports`: from "pictures" (n, views, channels, size, size), as numbers in [0, 1], to drag coefficients, (n,)."""
+        check_is_fitted(self, "mean_")
+        from locum.emulate._exported_modules import ScaledNetwork, some_rows
+
+        module = ScaledNetwork(self._network(None), 0.0, 1.0, self.mean_, self.scale_)
+        depth = channel_slices(self.channels)[self.channels[-1]].stop
+        return module, {"pictures": some_rows(len(self.views), depth, self.size_, self.size_)}
 
     # ------------------------------------------------------------------ how far to trust it
     def calibrate(self, images: Any, y: ArrayLike) -> Self:

@@ -14,11 +14,13 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import InvalidData, need, require_one_of, require_positive, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures.values import MAE
 from locum.emulate._fab_windows import WindowForecaster, columns_of, windows_of
+from locum.emulate.exported import Exports
 from locum.emulate.stepper import Forecasts, history_of
 from locum.emulate.trajectories import Trajectories
 
@@ -196,7 +198,7 @@ class SeriesForecaster(WindowForecaster, BaseEstimator):
         return said.reshape(len(windows), self.horizon, len(self.targets_))
 
 
-class RecurrentForecaster(WindowForecaster, BaseEstimator):
+class RecurrentForecaster(WindowForecaster, Exports, BaseEstimator):
     """Stands in for a simulator by a recurrent network that reads the rows themselves, where `SeriesForecaster` reads means.
 
     A GRU goes over the last rows, and a linear layer from its last state to the horizon. Training stops by runs that are held
@@ -299,6 +301,16 @@ class RecurrentForecaster(WindowForecaster, BaseEstimator):
         said = networks.answers(self._network, self._scaled(windows))
         said = said.reshape(len(windows), self.horizon, len(self.targets_))
         return np.asarray(said * self.scale_[self.targets_] + self.mean_[self.targets_])
+
+    def to_module(self) -> tuple[Any, dict[str, Any]]:
+        """See `Exports`: from "window" (n, rows, d) of all columns to the targets over the horizon, (n, horizon, targets)."""
+        check_is_fitted(self, "history_")
+        from locum.emulate._exported_modules import ScaledNetwork, some_rows
+
+        mean, scale = self.mean_[self.targets_], self.scale_[self.targets_]
+        shape = (self.horizon, len(self.targets_))
+        module = ScaledNetwork(self._network, self.mean_, self.scale_, mean, scale, columns=self.inputs_, shape=shape)
+        return module, {"window": some_rows(self.rows, len(self.mean_))}
 
 
 # ---------------------------------------------------------------------- scoring

@@ -18,6 +18,7 @@ from locum.emulate._koopman_errors import errors_by_horizon
 from locum.emulate._koopman_linear import Modes, regulator_gain, shortened
 from locum.emulate._packed import read_packed, write_packed
 from locum.emulate.dynamics import DynamicsReport, judge_dynamics
+from locum.emulate.exported import Exports
 from locum.emulate.rivals import LaggedMap, Persistence
 from locum.emulate.stepper import Encodes, Forecasts, Steps
 from locum.emulate.trajectories import Trajectories
@@ -39,7 +40,7 @@ class KoopmanWarning(UserWarning):
     """A linear map whose free runs grow, or latent states that have collapsed."""
 
 
-class KoopmanEmulator(Steps, Encodes, Forecasts, BaseEstimator):
+class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
     r"""Dynamics that are linear between learned latent states: forecasts are powers of a matrix, its eigenvalues are modes.
 
     Beside giving states back and stepping right, latent states are to tell of one another over time (mutual information
@@ -373,6 +374,15 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, BaseEstimator):
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """Go on from the last row of `history` (T, d), shape (n_steps, d)."""
         return self.generate(np.asarray(history, dtype=float)[-1], n_steps)
+
+    def to_module(self) -> tuple[Any, dict[str, Any]]:
+        """See `Exports`: from "observations" (n, d), and "controls" (n, k) where there are some, to the next observations."""
+        check_is_fitted(self, "operator_")
+        from locum.emulate._exported_modules import KoopmanStep, some_rows
+
+        module = KoopmanStep(self._model, self.mean_, self.scale_, self.operator_, self.input_operator_)
+        inputs, k = {"observations": some_rows(self.n_features_in_)}, self.input_operator_.shape[1]
+        return module, inputs | ({"controls": some_rows(k)} if k else {})
 
     # ------------------------------------------------------------------ reading
     def modes(self) -> Modes:

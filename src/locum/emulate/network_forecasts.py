@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import InvalidData, need, require_positive, require_whole
+from locum.emulate.exported import Exports
 from locum.emulate.stepper import Forecasts
 from locum.emulate.trajectories import Trajectories
 
@@ -72,7 +73,7 @@ class LSTM:
         return LongShort(columns, self.hidden, self.layers)
 
 
-class NetworkForecaster(Forecasts, BaseEstimator):
+class NetworkForecaster(Forecasts, Exports, BaseEstimator):
     """A network from the last rows to the next one, fed with what it says.
 
     Parameters
@@ -179,3 +180,11 @@ class NetworkForecaster(Forecasts, BaseEstimator):
             raise InvalidData(f"expected {self.rows} rows or more of {self.n_features_in_} columns, got shape {past.shape}")
         said = ahead(self._module, (past[-self.rows :] - self.mean_) / self.scale_, n_steps, self.device)
         return np.asarray(said * self.scale_ + self.mean_)
+
+    def to_module(self) -> tuple[Any, dict[str, Any]]:
+        """See `Exports`: from "window" (n, rows, d) to the next row of each, (n, d)."""
+        check_is_fitted(self, "history_")
+        from locum.emulate._exported_modules import ScaledNetwork, some_rows
+
+        module = ScaledNetwork(self._module, self.mean_, self.scale_, self.mean_, self.scale_)
+        return module, {"window": some_rows(self.rows, self.n_features_in_)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -23,10 +23,10 @@ from locum.core.fidelity import Fidelity
 from locum.emulate._online_buffers import FIFOBuffer, FIROBuffer, ReservoirBuffer, StepRecord, StoredBuffer, TrainingBuffer
 from locum.emulate._online_clients import CLIENTS, Clients, SimulationFailed
 from locum.emulate._online_records import Assembler, OnlineStats, Units
-from locum.emulate.stepper import Steps
+from locum.emulate.learned_fields import DirectField, FieldStepper
 
 __all__ = [
-    "DirectField", "FIFOBuffer", "FIROBuffer", "FieldStepper", "OnlineHistory", "OnlineStats", "OnlineTrainer",
+    "FIFOBuffer", "FIROBuffer", "OnlineHistory", "OnlineStats", "OnlineTrainer",
     "ReservoirBuffer", "SimulationFailed", "StepRecord", "StoredBuffer", "TrainingBuffer",
 ]  # fmt: skip
 
@@ -35,79 +35,6 @@ Array = NDArray[np.floating[Any]]
 _MODELS = ("mlp", "fno", "unet", "message-passing")
 _PATIENCE = 0.2  # seconds between two looks whether training has ended
 _PRIOR_DRAWS = 10_000
-
-
-# ---------------------------------------------------------------------- stand-ins
-@dataclass(frozen=True, eq=False)
-class DirectField:
-    """Fields at any step of a run, from its parameters at once.
-
-    Attributes
-    ----------
-    network : torch.nn.Module
-    units : Units
-    shown : list of int
-        Parameters that it gets.
-    device : torch.device or str
-    """
-
-    network: Any
-    units: Units
-    shown: list[int]
-    device: Any
-
-    def predict(self, P: ArrayLike, steps: ArrayLike | None = None) -> Array:
-        """Fields of runs, shape (n, number of steps, *field).
-
-        Parameters
-        ----------
-        P : array-like of shape (n, k)
-        steps : array-like of int or None, default=None
-            Which, the first being 0; all where None.
-        """
-        from locum.emulate import _online_networks as networks
-
-        rows = np.atleast_2d(np.asarray(P, dtype=float))[:, self.shown]
-        at = np.arange(self.units.n_steps) if steps is None else np.atleast_1d(np.asarray(steps, dtype=int))
-        inputs = self.units.at(np.repeat(rows, len(at), axis=0), np.tile(at, len(rows)))
-        said = networks.said_by(self.network, inputs, self.device)
-        return self.units.fields(said).reshape(len(rows), len(at), *said.shape[1:])
-
-
-@dataclass(frozen=True, eq=False)
-class FieldStepper(Steps):
-    """Fields one step later, from the last ones and parameters; the attributes are those of `DirectField`."""
-
-    network: Any
-    units: Units
-    shown: list[int]
-    device: Any
-
-    def step(self, z: ArrayLike, p: ArrayLike | None = None) -> Array:
-        """Fields (n, C, *grid) one step later, at parameters (n, k), or (k,) for all."""
-        from locum.emulate import _online_networks as networks
-
-        u = np.asarray(z, dtype=float)
-        rows = np.atleast_2d(np.asarray([] if p is None else p, dtype=float))
-        rows = np.broadcast_to(rows, (len(u), rows.shape[1]))[:, self.shown]
-        return self.units.fields(networks.said_by(self.network, self.units.with_constants(u, rows), self.device))
-
-    def rollout(self, z0: ArrayLike, n_steps: int, p: ArrayLike | None = None) -> Array:
-        """Fields after 1, 2, ... steps, shape (n_steps, n, C, *grid).
-
-        Parameters
-        ----------
-        z0 : array-like of shape (n, C, *grid)
-        n_steps : int
-        p : array-like of shape (n, k) or (k,), default=None
-            Not to be left out where the network gets parameters.
-        """
-        require_whole(1, n_steps=n_steps)
-        out = [np.asarray(z0, dtype=float)]
-        with np.errstate(over="ignore", invalid="ignore"):
-            for _ in range(n_steps):
-                out.append(self.step(out[-1], p))
-        return np.stack(out[1:])
 
 
 @dataclass(frozen=True)
@@ -301,7 +228,7 @@ class OnlineTrainer(BaseEstimator):
         kind = DirectField if self.mode == "direct" else FieldStepper
         inputs, answer = self._shapes(len(shown), fields)
         network = networks.network_of(self.model, inputs, answer, self.width, self.random_state)
-        self.model_ = kind(network, units, shown, self.device)
+        self.model_ = kind(network, units, shown, self.device, inputs)
         learner = networks.Learner(network, self.lr, max_updates, self.device)
         buffer = ReservoirBuffer() if self.buffer is None else copy.deepcopy(self.buffer)
         buffer.clear()

@@ -27,6 +27,7 @@ from locum.core.surrogate import Saves
 from locum.emulate._packed import read_packed, write_packed
 from locum.emulate._pinn_checks import check_level, check_settings
 from locum.emulate.calibration import Calibration, calibrate
+from locum.emulate.exported import Exports
 
 __all__ = ["CellFields", "Level", "PINNEmulator"]
 
@@ -85,7 +86,7 @@ class CellFields:
     positive: Array
 
 
-class PINNEmulator(Saves, BaseEstimator):
+class PINNEmulator(Saves, Exports, BaseEstimator):
     r"""A network N(t, r, p) stands in for the solver of a cell's equations, with parameters p that are not known.
 
     What must hold at the start is built in; all else are residuals at collocation points, whose squares are made small by Adam
@@ -382,8 +383,21 @@ class PINNEmulator(Saves, BaseEstimator):
                         shares[:, some] = found[0].cpu().numpy().reshape(2, len(some), many)
         return potentials.reshape(2, *shape[:2]), shares.reshape(2, *shape) if radii is not None else shares
 
+    def to_module(self) -> tuple[Any, dict[str, Any]]:
+        """See `Exports`: from "parameters" (n, d) and "times" (n,) to the voltage (n,), in float64."""
+        check_is_fitted(self, "bounds_")
+        from locum.emulate._exported_modules import PartsInTime, some_rows
+
+        begins = [0.0, *(level.begin for level in self._chain() if level.begin > 0)]
+        module = PartsInTime([self._ruling(begin) for begin in begins], begins, self._power, float(self.cell.duration))
+        return module, {"parameters": some_rows(len(self.bounds_)).double(), "times": some_rows().double()}
+
     def _clock(self, times: Array) -> Array:
-        return np.asarray((times / self.cell.duration) ** (0.5 if self.ansatz == "conserved" else 1.0))
+        return np.asarray((times / self.cell.duration) ** self._power)
+
+    @property
+    def _power(self) -> float:
+        return 0.5 if self.ansatz == "conserved" else 1.0
 
     def _chain(self) -> list[Any]:
         """Stages from the first to the last."""
