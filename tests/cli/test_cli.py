@@ -11,7 +11,7 @@ import pytest
 
 from locum.cli import main
 
-FUNCTION = '''
+FUNCTION = """
 import numpy as np
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def high(rows):
 
 def broken(rows):
     raise RuntimeError("out of order")
-'''
+"""
 
 
 @pytest.fixture

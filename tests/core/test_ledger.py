@@ -332,7 +332,6 @@ def test_rows_being_asked_when_a_process_died_are_in_doubt_and_asked_again(path)
     with pytest.raises(LedgerError, match=r"2 of these rows were being asked when a process died .*; check the bill"):
         careful.query(rows(*range(8)))
 
-
     def fails(X):
         raise ValueError("no")
 

@@ -88,9 +88,7 @@ def test_attention_begins_at_nothing_and_joined_branches_at_their_mean():
     from locum.emulate import _drag_networks as networks
     from locum.emulate.renderings import channel_slices
 
-    plan = networks.Plan(
-        ("depth", "normal"), channel_slices(("depth", "normal")), VIEWS, ("depth", "normal"), 16, 8, 8, True
-    )
+    plan = networks.Plan(("depth", "normal"), channel_slices(("depth", "normal")), VIEWS, ("depth", "normal"), 16, 8, 8, True)
     with networks.seeded(0):
         alone = {name: plan.network([name]).eval() for name in plan.branches}
         joined = plan.network(plan.branches).eval()

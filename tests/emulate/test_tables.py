@@ -66,7 +66,7 @@ def test_columns_without_times_are_one_apart_and_gaps_are_told(tmp_path):
     (tmp_path / "plain.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
     found = read_trajectories(tmp_path / "plain.csv")
     assert (found.dt, found.units, len(found)) == (1.0, ("", ""), 1)
-    (tmp_path / "holes.csv").write_text("a\n1\n2\n\"\"\n4\n5\n")
+    (tmp_path / "holes.csv").write_text('a\n1\n2\n""\n4\n5\n')
     with pytest.raises(InvalidData, match="rows 2 to 2 of run 0"):
         read_trajectories(tmp_path / "holes.csv")
     assert read_trajectories(tmp_path / "holes.csv", gaps="split").lengths == (2, 2)

@@ -117,7 +117,6 @@ def test_a_wrong_rule_is_found(monkeypatch):
     for block in cd.model.model.layers:
         block.post_attention_layernorm.variance_epsilon = 0.0  # what the rule reads is no longer what the model does
 
-
     def forward(self, x):
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-2)
 

@@ -218,9 +218,9 @@ def test_attention_on_a_code_is_carried_to_the_columns_under_a_shuffle():
     y = (factor[:, 0] > 0).astype(int)
     order = rng.permutation(60)
     for columns in (np.arange(60), order):
-        model = make_pipeline(
-            DenseAutoencoder(code=2, hidden=(16,), epochs=40, batch_size=64, learning_rate=0.005), san()
-        ).fit(X[:, columns], y)
+        model = make_pipeline(DenseAutoencoder(code=2, hidden=(16,), epochs=40, batch_size=64, learning_rate=0.005), san()).fit(
+            X[:, columns], y
+        )
         assert (model.predict(X[:, columns]) == y).mean() > 0.85
         for probe in ("attention", "instance_attention", "ig"):
             hd = explainer(model, probes=[probe], perturb=None, k=6).fit(X[:, columns])

@@ -95,8 +95,15 @@ def inverted():
 def dense():
     with seeded(3):
         return nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), Dense(6), nn.MaxPool2d(2), Dense(10), nn.Conv2d(14, 4, 1), nn.ReLU(),
-            nn.Flatten(), nn.Linear(64, 3),
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.ReLU(),
+            Dense(6),
+            nn.MaxPool2d(2),
+            Dense(10),
+            nn.Conv2d(14, 4, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64, 3),
         ).eval()
 
 

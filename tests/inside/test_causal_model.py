@@ -21,9 +21,7 @@ def both(task):
 
 
 def test_nodes_are_put_in_an_order_in_which_they_can_be_computed():
-    chain = CausalModel(
-        {"c": lambda a, b: a & b, "b": lambda x, a: a | (x[:, 1] > 0), "a": lambda x: x[:, 0] > 0}, lambda c: c
-    )
+    chain = CausalModel({"c": lambda a, b: a & b, "b": lambda x, a: a | (x[:, 1] > 0), "a": lambda x: x[:, 0] > 0}, lambda c: c)
     assert chain.nodes == ("a", "b", "c")
     X = np.array([[1, 0], [0, 1], [0, 0]])
     assert chain.outputs(X).tolist() == [1, 0, 0]

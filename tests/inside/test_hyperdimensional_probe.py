@@ -212,9 +212,7 @@ def test_the_same_seed_gives_the_same_probe_and_leaves_the_generators_alone():
     X, documents = planted(60)
     state = torch.random.get_rng_state()
     few = {"hidden": (8, 8), "dropout": 0.2, "epochs": 2}
-    one, same, other = (
-        HypervectorProbe(codebook(), random_state=s, **few).fit(X, documents).transform(X) for s in (0, 0, 1)
-    )
+    one, same, other = (HypervectorProbe(codebook(), random_state=s, **few).fit(X, documents).transform(X) for s in (0, 0, 1))
     assert (torch.random.get_rng_state() == state).all()
     assert (one == same).all()
     assert (one != other).any()

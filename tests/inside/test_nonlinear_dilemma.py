@@ -244,9 +244,7 @@ def test_an_untrained_copy_has_other_weights_of_its_own_seed(language_model):
 # ---------------------------------------------------------------------- the audit
 def test_an_audit_supports_a_planted_alignment_and_not_what_fits_controls_as_well():
     cuts = {"hidden": NetworkCut(planted(True), "1")}
-    other = CausalModel(
-        {"c": lambda x: (x[:, 0] > 0) ^ (x[:, 2] > 0)}, lambda x, c: (c ^ (x[:, 2] > 0)) == (x[:, 1] > 0)
-    )
+    other = CausalModel({"c": lambda x: (x[:, 0] > 0) ^ (x[:, 2] > 0)}, lambda x, c: (c ^ (x[:, 2] > 0)) == (x[:, 1] > 0))
     heard = []
     told = audit(
         cuts, BITS, rows(600), rows(2000, seed=1), maps=[OrthogonalMap(), NeuronMap()], settings=SETTINGS, n=2000, n_test=400,

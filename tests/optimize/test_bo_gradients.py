@@ -109,7 +109,7 @@ def test_the_knowledge_gradient_counts_the_slopes_that_will_be_seen():
         A = torch.cat([known.candidates, known.rows, X[j]]).numpy()
         rows = np.vstack([U, X[j].numpy()])
         K = variance * derivative_covariance(rows, rows, lengths, "rbf") + np.diag(np.tile(noise, 6))
-        cross = variance * derivative_covariance(A, rows, lengths, "rbf")[:: 3]
+        cross = variance * derivative_covariance(A, rows, lengths, "rbf")[::3]
         seen = np.column_stack([wave(U) - level, slope(U)]).ravel()
         old, new = np.arange(15), np.arange(15, 18)
         inner = np.linalg.solve(K[np.ix_(old, old)], K[np.ix_(old, new)])

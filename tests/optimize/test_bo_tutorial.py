@@ -305,6 +305,7 @@ def test_one_step_of_improvement_is_close_to_two_in_one_dimension():
         mean, spread = found.mean[:, 0].numpy(), found.distribution.covariance_matrix.numpy()
     at, weights = np.polynomial.hermite_e.hermegauss(9)
     weights = weights / weights.sum()
+
     def improvement(mean, variance, best):
         sd = np.sqrt(np.maximum(variance, 1e-12))
         u = (mean - best) / sd

@@ -144,9 +144,7 @@ def test_the_closed_form_with_more_parameters_than_outputs():
     x, y = rows(3), rows(3, 2, seed=5)
     theta = torch.zeros(4, 2, dtype=torch.float64, requires_grad=True)
     other = torch.ones(2, dtype=torch.float64, requires_grad=True)  # that the outputs do not depend on
-    TargetSurrogate([theta, other], loss="squared", inner="exact").step(
-        forward=lambda: x @ theta, target_grad=lambda z: z - y
-    )
+    TargetSurrogate([theta, other], loss="squared", inner="exact").step(forward=lambda: x @ theta, target_grad=lambda z: z - y)
     assert torch.allclose(x @ theta.detach(), y)
     assert torch.equal(other.detach(), torch.ones(2, dtype=torch.float64))
 
@@ -234,9 +232,7 @@ def test_rules_of_rows_remember_each_row_by_its_number():
     z, y, sums = free(5), rows(5, 1), torch.zeros(5, 1, dtype=torch.float64)
     optimizer, expected = TargetSurrogate([z], eta="diagonal-adagrad", inner="exact"), torch.zeros(5, 1, dtype=torch.float64)
     for batch in batches:
-        optimizer.step(
-            forward=lambda batch=batch: z[batch], target_grad=lambda z, batch=batch: z - y[batch], rows=batch
-        )
+        optimizer.step(forward=lambda batch=batch: z[batch], target_grad=lambda z, batch=batch: z - y[batch], rows=batch)
         p = expected[batch] - y[batch]
         sums[batch] += p**2
         expected[batch] -= p / (sums[batch].sqrt() + 1e-6)

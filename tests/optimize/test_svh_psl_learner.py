@@ -242,9 +242,7 @@ def test_settings_are_refused(settings, message):
         learner(**settings)
 
 
-@pytest.mark.parametrize(
-    "other", [Integer("k", 1, 5), Categorical("kind", ("a", "b")), Real("x", 0, 1, when=("kind", ("a",)))]
-)
+@pytest.mark.parametrize("other", [Integer("k", 1, 5), Categorical("kind", ("a", "b")), Real("x", 0, 1, when=("kind", ("a",)))])
 def test_a_space_of_anything_but_real_numbers_is_refused(other):
     first = [Categorical("kind", ("a", "b"))] if isinstance(other, Real) else []
     with pytest.raises(InvalidData, match=r"expected a space of real numbers that always matter, but .* is none; relax it"):

@@ -24,9 +24,9 @@ X = (X - X.mean(axis=0)) / X.std(axis=0)
 def network(outputs=2, dtype=torch.float64):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Linear(30, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, outputs)
-        ).to(dtype)
+        return nn.Sequential(nn.Linear(30, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, outputs)).to(
+            dtype
+        )
 
 
 @pytest.fixture(scope="module")

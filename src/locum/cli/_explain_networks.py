@@ -189,4 +189,3 @@ def _label(answer: str, tokenizer: Any, classes: list[str] | None) -> int:
     if answer not in classes:
         raise InvalidData(f"there is no class {answer!r}; expected one of {', '.join(classes)}")
     return classes.index(answer)
-

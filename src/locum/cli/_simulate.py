@@ -71,9 +71,7 @@ def students(
     ask: Annotated[int, typer.Option("--ask", help="Items that are asked.", min=4)] = 32,
     readers: Annotated[int, typer.Option(help="Machine students of each kind, with items of their own.", min=1)] = 20,
     ranges: Annotated[int, typer.Option(help="Ranges that columns of numbers are cut into.", min=2)] = 3,
-    study: Annotated[
-        Path | None, typer.Option(help="File for the same test with people: a study.", show_default=False)
-    ] = None,
+    study: Annotated[Path | None, typer.Option(help="File for the same test with people: a study.", show_default=False)] = None,
     method: Method = "predict",
     drop: Drop = None,
     categorical: Categorical = None,

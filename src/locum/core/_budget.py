@@ -18,6 +18,7 @@ __all__ = ["Budget", "Meter", "Price", "Request"]
 
 _PAID = 1 << 7  # beside the bits of the purposes
 
+
 @dataclass(frozen=True)
 class Budget:
     """What may be spent. A call is one row asked. What is None is not limited.

@@ -32,6 +32,7 @@ class Malformed(Exception):
 
 ENDING = (Malformed, BrokenExecutor)  # after these, nothing more is asked
 
+
 @dataclass(frozen=True)
 class Job:
     """Rows to ask in one call.

@@ -127,9 +127,7 @@ def _one_split(domain: Domain, Z: _FLOAT, Y: _FLOAT, weights: _FLOAT, classes: A
     return _program(domain, classes, "rules", rules, _mean(Y, weights), exhaustive=True)
 
 
-def grown_rules(
-    domain: Domain, Z: _FLOAT, Y: _FLOAT, weights: _FLOAT, *, leaves: int, min_rows: int = 1
-) -> tuple[Rule, ...]:
+def grown_rules(domain: Domain, Z: _FLOAT, Y: _FLOAT, weights: _FLOAT, *, leaves: int, min_rows: int = 1) -> tuple[Rule, ...]:
     """A greedy tree of few leaves as rules, each answering with the mean of its rows; without a split, one that always holds.
 
     The levels of a categorical column are ordered by their mean answer, which finds the best split of one answer exactly.

@@ -453,9 +453,7 @@ def fit(
     return ask_for(standin, target, data, budget=budget, domain=domain, random_state=random_state).fit(standin)
 
 
-def score(
-    standin: StandIn, target: Target, fresh: Any, measure: Any = None, **settings: Any
-) -> Fidelity:
+def score(standin: StandIn, target: Target, fresh: Any, measure: Any = None, **settings: Any) -> Fidelity:
     """Ask the target for fresh rows and say how faithful the stand-in is on them.
 
     Parameters

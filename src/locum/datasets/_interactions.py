@@ -169,9 +169,7 @@ def _rows(path: Path, separator: str, columns: Sequence[str]) -> Iterator[list[s
 
 
 def _movielens_100k(folder: Path) -> tuple[list[_Take], _Described]:
-    takes = [
-        (u, i, float(t)) for u, i, t in _rows(folder / "ml-100k.inter", "\t", ("user_id", "item_id", "timestamp"))
-    ]
+    takes = [(u, i, float(t)) for u, i, t in _rows(folder / "ml-100k.inter", "\t", ("user_id", "item_id", "timestamp"))]
     columns = ("item_id", "movie_title", "release_year", "class")
     described: _Described = {}
     for item, title, year, kinds in _rows(folder / "ml-100k.item", "\t", columns):

@@ -12,6 +12,7 @@ __all__ = ["CAPE", "Conditional", "Curriculum"]
 _SCALES = ("log", "standard", "none")
 _SCHEDULES = ("tanh", "teacher-forcing", "rollout", "push-forward")
 
+
 @dataclass(frozen=True)
 class CAPE:
     """Parameters enter by channel attention: they weigh the branches of a first guess of the next frames.

@@ -71,8 +71,7 @@ class Branch(nn.Module):
         self.place = nn.Parameter(torch.zeros(views, width, side, side))  # cars are aligned, so that places have a meaning
         self.blocks = nn.ModuleList(Block(one, max(one // 8, 1)) for one in widths)
         self.shrink = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, 2, stride=2, bias=False), nn.BatchNorm2d(b), nn.ReLU())
-            for a, b in pairwise(widths)
+            nn.Sequential(nn.Conv2d(a, b, 2, stride=2, bias=False), nn.BatchNorm2d(b), nn.ReLU()) for a, b in pairwise(widths)
         )
         self.attention = Attention(widths[-1]) if attends else None
 

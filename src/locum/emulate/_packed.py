@@ -17,9 +17,7 @@ from locum.core.export import write_atomically
 __all__ = ["kind_of", "read_packed", "write_packed"]
 
 
-def write_packed(
-    path: Any, model: object, version: int, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-) -> None:
+def write_packed(path: Any, model: object, version: int, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write JSON-ready values and arrays.
 
     Parameters

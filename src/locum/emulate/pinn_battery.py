@@ -295,9 +295,7 @@ class PINNEmulator(Saves, Exports, BaseEstimator):
         if level.frozen is not None:
             frozen = torch.as_tensor(parameter_rows(level.frozen, tuple(self.bounds_))[0])
         with seeded(self.random_state + 1000 * at):
-            network = FieldNetwork(
-                len(low), level.width, level.layers, self.block, self.activation, self.ansatz == "conserved"
-            )
+            network = FieldNetwork(len(low), level.width, level.layers, self.block, self.activation, self.ansatz == "conserved")
             if below is not None:
                 network.start_from_nothing()  # a correction begins with none
         stage = Stage(network, level.cell or self.cell, low, high, self.ramp, below, frozen, float(level.begin))

@@ -185,13 +185,9 @@ class Trajectories:
         """
         require_whole(1, length=length, stride=stride)
         ends = np.cumsum(self.lengths)
-        found = [
-            np.arange(end - n, end - length + 1, stride) for end, n in zip(ends, self.lengths, strict=True) if n >= length
-        ]
+        found = [np.arange(end - n, end - length + 1, stride) for end, n in zip(ends, self.lengths, strict=True) if n >= length]
         if not found:
-            raise InvalidData(
-                f"expected a run of {length} rows or more, got at most {max(self.lengths)}: use a shorter window"
-            )
+            raise InvalidData(f"expected a run of {length} rows or more, got at most {max(self.lengths)}: use a shorter window")
         return np.concatenate(found)
 
     def windows(self, length: int, stride: int = 1) -> Array:

@@ -257,9 +257,7 @@ class Engine:
 
         return edit
 
-    def _each(
-        self, ids: Tensor, masks: _BOOL, one: Callable[[list[Tensor], int, slice, NDArray[np.intp]], Tensor]
-    ) -> _FLOAT:
+    def _each(self, ids: Tensor, masks: _BOOL, one: Callable[[list[Tensor], int, slice, NDArray[np.intp]], Tensor]) -> _FLOAT:
         """Sets that begin at the same layer together, so that what lies before is worked out once a prompt."""
         out = np.zeros((len(masks), len(ids)))
         occupied = masks.reshape(*masks.shape[:2], -1).any(axis=-1)

@@ -445,9 +445,7 @@ class ConvAutoencoder(_Autoencoder):
 
     papers = ("hd-blackbox",)
 
-    def __init__(
-        self, epochs: int = 10, *, batch_size: int = 128, learning_rate: float = 1e-3, random_state: int = 0
-    ) -> None:
+    def __init__(self, epochs: int = 10, *, batch_size: int = 128, learning_rate: float = 1e-3, random_state: int = 0) -> None:
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate

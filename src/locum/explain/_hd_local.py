@@ -282,9 +282,7 @@ def _elsewhere(tree: Tree, z: _FLOAT, c: int, most: int) -> _INT:
     return real[np.argsort(_cost(tree, tree.Z[real], z), kind="stable")[:most]]
 
 
-def _widened(
-    tree: Tree, rows: _FLOAT, said: _FLOAT, found: list[RuleCounterfactual | None]
-) -> list[RuleCounterfactual | None]:
+def _widened(tree: Tree, rows: _FLOAT, said: _FLOAT, found: list[RuleCounterfactual | None]) -> list[RuleCounterfactual | None]:
     """What was found, with cells of near real rows in more columns, best first, where the black box did not go along."""
     stuck = [i for i, one in enumerate(found) if one is not None and not one.valid_on_black_box]
     tried = [_copies(tree, rows[i], int(said[i].argmax())) for i in stuck]

@@ -177,10 +177,12 @@ def mean_jacobian(network: torch.nn.Module, X: _FLOAT) -> _FLOAT:
     for block in _blocks(torch, X):
         rows = block.requires_grad_(True)
         said = network(rows)
-        total = total + np.stack([
-            torch.autograd.grad(said[:, c].sum(), rows, retain_graph=True)[0].abs().sum(dim=0).double().numpy()
-            for c in range(said.shape[1])
-        ])
+        total = total + np.stack(
+            [
+                torch.autograd.grad(said[:, c].sum(), rows, retain_graph=True)[0].abs().sum(dim=0).double().numpy()
+                for c in range(said.shape[1])
+            ]
+        )
     return np.asarray(total / len(X))
 
 

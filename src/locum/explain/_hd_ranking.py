@@ -306,6 +306,7 @@ def directions(Z: _FLOAT, P: _FLOAT) -> _FLOAT:
 
 def _correlations(Z: _FLOAT, P: _FLOAT) -> _FLOAT:
     """Correlation of each column of Z with each of P, shape (d, k); 0 where either is constant."""
+
     def scaled(X: _FLOAT) -> _FLOAT:
         return (X - X.mean(axis=0)) / np.where(X.min(axis=0) < X.max(axis=0), X.std(axis=0), np.inf)
 

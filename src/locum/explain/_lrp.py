@@ -533,9 +533,7 @@ class LRPExplainer:
     def _records(self, rows: Any, relevance: Relevance, said: Any, wanted: Any) -> Iterator[Attribution]:
         shape = rows.shape[1:]
         units = _AXES.get(len(shape), tuple(f"position {i}" for i in range(len(shape))))
-        axes = tuple(
-            Axis(unit, tuple(f"{unit} {i}" for i in range(size))) for unit, size in zip(units, shape, strict=True)
-        )
+        axes = tuple(Axis(unit, tuple(f"{unit} {i}" for i in range(size))) for unit, size in zip(units, shape, strict=True))
         unknown = np.full(shape, np.nan)
         for row, values, answer, explained in zip(
             rows, relevance.inputs.double().cpu().numpy(), said.tolist(), wanted.tolist(), strict=True

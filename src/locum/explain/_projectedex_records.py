@@ -351,4 +351,3 @@ class AttributeCheck:
         if self.frechet is not None:
             lines.append(f"Fréchet distance {self.frechet[0]:.3g} once flipped, {self.frechet[1]:.3g} before")
         return "\n".join([*lines, f"{sum(self.monotone)} of {len(self.monotone)} attributes act in proportion to their shift"])
-

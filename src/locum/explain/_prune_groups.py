@@ -205,9 +205,7 @@ def _silence(module: Any, channels: list[int]) -> None:
 
 
 # ---------------------------------------------------------------------- units of all groups in one row
-def lowest(
-    scores: NDArray[np.float64], groups: Sequence[UnitGroup], count: int, room: Mapping[str, int]
-) -> NDArray[np.bool_]:
+def lowest(scores: NDArray[np.float64], groups: Sequence[UnitGroup], count: int, room: Mapping[str, int]) -> NDArray[np.bool_]:
     """The `count` units of lowest score, of each group at most as many as it may lose."""
     owners = np.repeat([group.name for group in groups], [group.width for group in groups])
     left, gone = dict(room), np.zeros(len(scores), dtype=bool)

@@ -150,9 +150,7 @@ def latency(model: Any, example: Any, repeats: int = 5) -> float:
 
 
 # ---------------------------------------------------------------------- stability
-def stable(
-    per_class: int, scores: Sequence[_FLOAT], pruned: Sequence[NDArray[np.bool_]], level: float
-) -> Stability:
+def stable(per_class: int, scores: Sequence[_FLOAT], pruned: Sequence[NDArray[np.bool_]], level: float) -> Stability:
     """Compare draws pair by pair; the interval is a jackknife over draws, since pairs share them."""
     compared: Mapping[str, Callable[[int, int], float]] = {
         "spearman": lambda i, j: float(stats.spearmanr(scores[i], scores[j]).statistic),

@@ -177,9 +177,7 @@ class ReadableClassifier(ClassifierMixin, _Readable):
         """Probabilities of the classes, shape (n, k)."""
         return self._values(X)
 
-    def _program(
-        self, domain: Domain, link: Any, body: Any, terms: Any, base: Any, *, exhaustive: bool = False
-    ) -> Program:
+    def _program(self, domain: Domain, link: Any, body: Any, terms: Any, base: Any, *, exhaustive: bool = False) -> Program:
         classes = tuple(self.classes_.tolist())
         return Program(domain.columns, "class", classes, link, body, tuple(terms), _numbers(base), exhaustive)
 
@@ -219,9 +217,7 @@ class ReadableRegressor(RegressorMixin, _Readable):
         """Values, shape (n,)."""
         return self._values(X)[:, 0]
 
-    def _program(
-        self, domain: Domain, link: Any, body: Any, terms: Any, base: Any, *, exhaustive: bool = False
-    ) -> Program:
+    def _program(self, domain: Domain, link: Any, body: Any, terms: Any, base: Any, *, exhaustive: bool = False) -> Program:
         return Program(domain.columns, "value", None, "identity", body, tuple(terms), _numbers(base), exhaustive)
 
 

@@ -176,9 +176,7 @@ class RuleSearch:
         self._cell = {j: self._coarse(j) for j in chosen}
         self._width = 1 + max(int(cell.max()) for cell in self._cell.values())
         held = {j: self._cell[j][self.codes[j]] for j in chosen}
-        index = np.concatenate(
-            [(p * self._width + held[i]) * self._width + held[j] for p, (i, j) in enumerate(self.pairs)]
-        )
+        index = np.concatenate([(p * self._width + held[i]) * self._width + held[j] for p, (i, j) in enumerate(self.pairs)])
         shape = (len(self.pairs) * self._width**2, n)
         self._grid = sparse.csr_array((np.ones(len(index)), (index, np.tile(np.arange(n), len(self.pairs)))), shape=shape)
         ends = [(a, b) for a in range(self._width) for b in range(a, self._width)]

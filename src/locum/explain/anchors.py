@@ -254,9 +254,7 @@ class AnchorExplainer:
                     search.tell(drawn, answers[: len(drawn)])
                     answers = answers[len(drawn) :]
         fresh = background.score([search.fresh() for search in searches])
-        return [
-            self._record(search, answer, one) for search, answer, one in zip(searches, own.tolist(), fresh, strict=True)
-        ]
+        return [self._record(search, answer, one) for search, answer, one in zip(searches, own.tolist(), fresh, strict=True)]
 
     def _base_draws(self) -> _FLOAT:
         rng = np.random.default_rng(self._background.random_state)

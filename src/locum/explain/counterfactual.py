@@ -466,9 +466,7 @@ class CounterfactualExplainer:
             robustness = replace(found, measure="robustness")
         rows = background.domain.decode(trials.rows[[at]])
         return Counterfactual(
-            tuple(
-                Change(background.domain.names[j], before[j], after[j]) for j in np.flatnonzero(trials.changed[at]).tolist()
-            ),
+            tuple(Change(background.domain.names[j], before[j], after[j]) for j in np.flatnonzero(trials.changed[at]).tolist()),
             after,
             answer.tolist(),
             float(self._space.gaps(trials.rows[[at]], trials.origin[i]).sum()),

@@ -332,9 +332,7 @@ def _families(families: list[str] | dict[str, Family], output: str | None) -> di
     return {name: known[name] for name in families}
 
 
-def _fitted(
-    asked: Asked, jobs: list[tuple[str, Family, int]], executor: Executor | None
-) -> Iterator[StandIn]:
+def _fitted(asked: Asked, jobs: list[tuple[str, Family, int]], executor: Executor | None) -> Iterator[StandIn]:
     """The stand-ins, in order; a family's training rows are chosen once, on one size."""
     run: Any = map if executor is None else executor.map
     families = {name: family for name, family, _ in jobs}
@@ -361,5 +359,3 @@ def _distinct(points: list[Point]) -> list[Point]:
 def _worth(found: Fidelity) -> float:
     """Higher is better."""
     return found.value if found.greater_is_better else -found.value
-
-

@@ -140,9 +140,7 @@ class PermutedBaseline(Baseline):
         return self._examples[rng.integers(len(self._examples), size=n)]
 
 
-def replaced(
-    X: ArrayLike, keep: ArrayLike, baseline: Baseline, *, draws: int = 5, random_state: Any = 0
-) -> Iterator[_FLOAT]:
+def replaced(X: ArrayLike, keep: ArrayLike, baseline: Baseline, *, draws: int = 5, random_state: Any = 0) -> Iterator[_FLOAT]:
     """Inputs with what is not kept replaced, once for each draw of the baseline.
 
     Parameters

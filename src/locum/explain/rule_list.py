@@ -210,8 +210,13 @@ def _fit(
             f"{settings.max_rules}, {settings.max_conditions}, {settings.sweeps} and {settings.min_share}"
         )
     search = RuleSearch(
-        domain.columns, Z, Y, weights,
-        max_conditions=settings.max_conditions, max_bins=settings.max_bins, least=settings.min_share * weights.sum(),
+        domain.columns,
+        Z,
+        Y,
+        weights,
+        max_conditions=settings.max_conditions,
+        max_bins=settings.max_bins,
+        least=settings.min_share * weights.sum(),
     )
     learner = _Learner(search, Y, weights, labels, most=settings.max_rules - 1)
     return learner.rules(learner.improved(learner.grown(), settings.sweeps))

@@ -213,9 +213,7 @@ class RuleSetRegressor(ReadableRegressor):
         return self._program(domain, "identity", "sum", terms, spread * base + mean)
 
 
-def _fit(
-    settings: Any, Z: _FLOAT, Y: _FLOAT, weights: _FLOAT, domain: Domain, *, soft: bool
-) -> tuple[list[Rule], _FLOAT]:
+def _fit(settings: Any, Z: _FLOAT, Y: _FLOAT, weights: _FLOAT, domain: Domain, *, soft: bool) -> tuple[list[Rule], _FLOAT]:
     _check(settings)
     search = RuleSearch(
         domain.columns, Z, Y, weights,

@@ -312,9 +312,7 @@ class SimulationTest:
         shuffled = tuple(learn[i] for i in rng.permutation(len(learn)))
         return replace(self, random_state=random_state, learn=shuffled, test=tuple(asked[i] for i in order), dropped=dropped)
 
-    def _changed(
-        self, candidates: list[Item], seen: set[str], dropped: dict[str, int], rng: np.random.Generator
-    ) -> list[Item]:
+    def _changed(self, candidates: list[Item], seen: set[str], dropped: dict[str, int], rng: np.random.Generator) -> list[Item]:
         """Items of one quadrant with a change each, half of which change the answer."""
         wanted = ["same", "diff"] * (self.n_test // 8)
         out: list[Item] = []
@@ -352,9 +350,7 @@ class SimulationTest:
             places = np.flatnonzero(fits)
             if len(places):
                 i = int(rng.choice(places))
-                return replace(
-                    item, changed=units[i], changed_shown=self.medium.show(units[i]), changed_answer=str(answers[i])
-                )
+                return replace(item, changed=units[i], changed_shown=self.medium.show(units[i]), changed_answer=str(answers[i]))
         return None
 
     # ------------------------------------------------------------------ what is shown

@@ -355,9 +355,7 @@ def _best_split(task: _Task, rows: _INT, gain: _FLOAT) -> tuple[float, int, int,
 
 
 # ---------------------------------------------------------------------- rules
-def _rules(
-    task: _Task, bins: Bins, node: _Node, rows: _INT, first: _INT, last: _INT, missing: NDArray[np.bool_]
-) -> list[Rule]:
+def _rules(task: _Task, bins: Bins, node: _Node, rows: _INT, first: _INT, last: _INT, missing: NDArray[np.bool_]) -> list[Rule]:
     """One rule a leaf that holds rows; `first`, `last` and `missing` say which codes reach `node`."""
     if node.left is None or node.right is None:
         full = bins.counts - 1

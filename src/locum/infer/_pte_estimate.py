@@ -268,8 +268,7 @@ class Replicates:
     def _half(self, rows: tuple[Rows, Rows], found: list[_FLOAT]) -> _FLOAT:
         """Both ratios of one half, with its own effect below."""
         zero, one = (
-            self.common[:, arm.group] + sums / self.total0[:, arm.group]
-            for arm, sums in zip(rows, found, strict=True)
+            self.common[:, arm.group] + sums / self.total0[:, arm.group] for arm, sums in zip(rows, found, strict=True)
         )
         return (one - zero) / self._effect(rows)
 

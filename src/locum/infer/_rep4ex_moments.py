@@ -151,4 +151,3 @@ def independence_test(residual: Array, actions: Array, rng: np.random.Generator,
     value = float(np.square(one.T @ other / n).sum())
     drawn = [np.square(one[rng.permutation(n)].T @ other / n).sum() for _ in range(resamples)]
     return Resampled(value, np.array(drawn), n)
-

@@ -151,7 +151,6 @@ class CensoringWeights:
         """Weights of those whose state at u is known, 0 for the others, shape (B, n)."""
         return np.where(self.trial.event & (self.trial.time <= u), self._dead, self.alive(u))
 
-
     def survival(self, times: _FLOAT) -> _FLOAT:
         """Share alive in either arm, shape (times, B, 2)."""
         trial, mass, dead, out = self.trial, _sums(self._mass), _sums(self._dead), []

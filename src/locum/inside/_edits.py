@@ -98,10 +98,7 @@ def greedy(difference: _FLOATS, found: Candidates, atoms: _FLOATS, gram: _FLOATS
         At most.
     """
     n, rows = len(difference), max(1, _CELLS // max(len(atoms), 1))
-    parts = [
-        _greedy(difference[i : i + rows], found.take(slice(i, i + rows)), atoms, gram, steps)
-        for i in range(0, n, rows)
-    ]
+    parts = [_greedy(difference[i : i + rows], found.take(slice(i, i + rows)), atoms, gram, steps) for i in range(0, n, rows)]
     return EditPath(
         np.concatenate([one.atom for one in parts]), np.concatenate([one.coefficient for one in parts]),
         np.concatenate([one.squared for one in parts]),

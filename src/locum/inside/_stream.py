@@ -228,9 +228,7 @@ def _gpt2(model: Any) -> Stream | None:
     out = _part(model, "lm_head")
     _no_bias(out)
     last = _norm(_part(model, "transformer.ln_f"), "transformer.ln_f")
-    return Stream(
-        tuple(blocks), _numbers(body.wte.weight), _numbers(out.weight), _numbers(body.wpe.weight), last, sites
-    )
+    return Stream(tuple(blocks), _numbers(body.wte.weight), _numbers(out.weight), _numbers(body.wpe.weight), last, sites)
 
 
 def _no_bias(head: Any) -> None:

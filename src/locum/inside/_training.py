@@ -103,9 +103,7 @@ def train_dictionary(
     return net, Record(tuple(run.at), tuple(run.fvu), tuple(run.l0), dead, count * plan.epochs, seconds)
 
 
-def estimate_training(
-    spec: EncoderSpec, rows: ActivationRows, target: ActivationRows | None, plan: Plan
-) -> TrainingEstimate:
+def estimate_training(spec: EncoderSpec, rows: ActivationRows, target: ActivationRows | None, plan: Plan) -> TrainingEstimate:
     """Time and room of :func:`train_dictionary`, by a few steps of a network that is thrown away."""
     spent: list[float] = []
     with seeded(plan.random_state, device=torch.device(plan.device)):
@@ -120,9 +118,7 @@ def estimate_training(
     return TrainingEstimate(run.steps, float(np.median(spent[1:] or spent)) * run.steps, size)
 
 
-def _begun(
-    spec: EncoderSpec, rows: ActivationRows, target: ActivationRows | None, plan: Plan, checkpoint: Path | None
-) -> _Run:
+def _begun(spec: EncoderSpec, rows: ActivationRows, target: ActivationRows | None, plan: Plan, checkpoint: Path | None) -> _Run:
     """A training before its first step."""
     count, device = rows.count("train"), torch.device(plan.device)
     steps = plan.epochs * math.ceil(count / plan.batch_size)

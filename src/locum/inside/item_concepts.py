@@ -137,9 +137,7 @@ class ItemConcepts(BaseEstimator):
     >>> latent = concepts["horror"]
     """
 
-    def __init__(
-        self, terms: int = 3, *, top: int = 40, window: int = 5, min_users: int = 10, vectorizer: Any = None
-    ) -> None:
+    def __init__(self, terms: int = 3, *, top: int = 40, window: int = 5, min_users: int = 10, vectorizer: Any = None) -> None:
         self.terms = terms
         self.top = top
         self.window = window
@@ -377,9 +375,7 @@ class KindDetection:
     area: _FLOATS
 
 
-def detect_kinds(
-    train: Any, train_kinds: ArrayLike, test: Any, test_kinds: ArrayLike, kinds: Sequence[str]
-) -> KindDetection:
+def detect_kinds(train: Any, train_kinds: ArrayLike, test: Any, test_kinds: ArrayLike, kinds: Sequence[str]) -> KindDetection:
     """Choose a unit for each kind on some rows, and see on others how well it tells that kind from the rest.
 
     Kinds may go together, unlike those of :func:`~locum.inside.detect_concepts`. A unit that is lower where the kind is does

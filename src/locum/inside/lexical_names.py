@@ -295,9 +295,7 @@ class LogisticDetector(CalibratedDetector):
         """
         if not names or len(names) != len(examples):
             raise InvalidData(f"expected a name for each of one latent or more, got {len(names)} for {len(examples)}")
-        tables = [
-            self._table(name, [*one.held_active, *one.held_inactive]) for name, one in zip(names, examples, strict=True)
-        ]
+        tables = [self._table(name, [*one.held_active, *one.held_inactive]) for name, one in zip(names, examples, strict=True)]
         truth = [np.repeat([True, False], [len(one.held_active), len(one.held_inactive)]) for one in examples]
         made = LogisticDetector(*self.matches)
         made._model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))

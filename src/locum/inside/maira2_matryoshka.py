@@ -192,9 +192,7 @@ class NamedDictionary:
         """
         self.dictionary.save(path)
         scores = {
-            "latents": [
-                {**asdict(one), "balanced_accuracy": one.balanced_accuracy.to_dict()} for one in self.scores.latents
-            ],
+            "latents": [{**asdict(one), "balanced_accuracy": one.balanced_accuracy.to_dict()} for one in self.scores.latents],
             **{name: getattr(self.scores, name).to_dict() for name in ("mean", "median", "null")},
         }
         write_record(Path(path) / _JSON, {"format": _FORMAT, **scores})

@@ -74,9 +74,7 @@ def activation_correlation(
     with np.errstate(invalid="ignore", divide="ignore"):
         ends = bootstrap(terms, statistic, level, groups=documents, random_state=random_state)
     lower, upper = float(np.tanh(ends.lower)), float(np.tanh(ends.upper))
-    return Fidelity(
-        "correlation", value, min(lower, value), max(upper, value), level, len(x), method=ends.method, **told
-    )
+    return Fidelity("correlation", value, min(lower, value), max(upper, value), level, len(x), method=ends.method, **told)
 
 
 def foretold_by_units(

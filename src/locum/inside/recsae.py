@@ -422,9 +422,7 @@ class _Lists:
     hit: _FLOATS
 
 
-def _compared(
-    before: _Lists, after: _Lists, k: int, *, owner: Any, level: float, random_state: int
-) -> dict[str, Fidelity]:
+def _compared(before: _Lists, after: _Lists, k: int, *, owner: Any, level: float, random_state: int) -> dict[str, Fidelity]:
     overlap = _overlap(before.top, after.top)
 
     def mean(name: str, values: _FLOATS) -> Fidelity:

@@ -305,9 +305,7 @@ class ReplacementModel:
             raise InvalidData(f"expected active features that a target can read, got {chosen[:3]}; take those of a graph of it")
         others = [one for one in pool if one not in set(chosen)]
         if len(others) < len(chosen):
-            raise InvalidData(
-                f"expected {len(chosen)} other active features below the target, got {len(others)}; take fewer"
-            )
+            raise InvalidData(f"expected {len(chosen)} other active features below the target, got {len(others)}; take fewer")
         told, rng = prompt.influence(target, chosen), np.random.default_rng(random_state)
         before = self._measured(prompt, target, {}, errors)
         falls = [
@@ -380,9 +378,7 @@ class ReplacementModel:
             raise InvalidData(f"expected a source below layer {last}, got {source}: what is read was written before")
         return _largest(self.transcoders[source].maps_.decoder @ self.direction(layer, latent, via), top)
 
-    def deembed(
-        self, layer: int, latent: int, *, via: Sequence[tuple[int, int]] = (), top: int = 20
-    ) -> list[Connection]:
+    def deembed(self, layer: int, latent: int, *, via: Sequence[tuple[int, int]] = (), top: int = 20) -> list[Connection]:
         """Tokens whose embeddings make a latent active most, directly or moved by attention heads.
 
         Parameters

@@ -435,9 +435,7 @@ class DictionaryEval:
         length = (whole**2).sum(axis=1)
         return np.divide(along.sum(axis=1), length, out=np.zeros(len(length)), where=length > 0)
 
-    def _judged(
-        self, goal: Counterfactual, ks: tuple[int, ...], parts: Mapping[str, tuple[list[_FLOATS], _FLOATS]]
-    ) -> Control:
+    def _judged(self, goal: Counterfactual, ks: tuple[int, ...], parts: Mapping[str, tuple[list[_FLOATS], _FLOATS]]) -> Control:
         put = [{name: edited[i] for name, (edited, _) in parts.items()} for i in range(len(ks))]
         told = self._prepared.run(put, self.score)
         left, start = np.zeros((len(self.inputs), len(ks))), np.zeros(len(self.inputs))

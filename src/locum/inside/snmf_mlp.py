@@ -316,9 +316,7 @@ class SemiNMF(BaseEstimator):
         """
         Y = self.transform(X)
         truth, said = finite_rows(X), self.inverse_transform(Y)
-        return reconstruction_fidelity(
-            truth, said, Y, self.mean_, documents=documents, level=level, random_state=random_state
-        )
+        return reconstruction_fidelity(truth, said, Y, self.mean_, documents=documents, level=level, random_state=random_state)
 
     # ------------------------------------------------------------------ what components mean
     def describe(
@@ -405,9 +403,7 @@ class SemiNMF(BaseEstimator):
         check_is_fitted(self, "components_")
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(
-            folder / _TENSORS, {"components": self.components_, "mean": self.mean_, "loss curve": self.loss_curve_}
-        )
+        write_tensors(folder / _TENSORS, {"components": self.components_, "mean": self.mean_, "loss curve": self.loss_curve_})
         settings = {**self.get_params(), "device": "cpu"}
         record = {"format": _FORMAT, "settings": settings, "converged": self.converged_}
         write_record(folder / _JSON, record)

@@ -184,9 +184,7 @@ class Transcoder(BaseEstimator):
         return made._take(dictionary, None, dictionary.mean_)
 
     # ------------------------------------------------------------------ learning
-    def fit(
-        self, X: Any, y: Any, *, checkpoint: Any = None, progress: Callable[[int, int, str], None] | None = None
-    ) -> Self:
+    def fit(self, X: Any, y: Any, *, checkpoint: Any = None, progress: Callable[[int, int, str], None] | None = None) -> Self:
         """Learn to give the outputs of a layer from its inputs.
 
         Parameters
@@ -224,9 +222,7 @@ class Transcoder(BaseEstimator):
 
     def _take(self, dictionary: SparseAutoencoder, skip: NDArray[np.float32] | None, mean: NDArray[Any]) -> Self:
         net = dictionary._net
-        weight, bias, shift = (
-            one.detach().cpu().numpy() for one in (net.encoder.map.weight, net.encoder.map.bias, net.shift)
-        )
+        weight, bias, shift = (one.detach().cpu().numpy() for one in (net.encoder.map.weight, net.encoder.map.bias, net.shift))
         self.dictionary_, self.mean_ = dictionary, mean.astype(np.float64)
         self.n_features_in_ = int(weight.shape[1])
         self.maps_ = Maps(weight, bias - weight @ shift, dictionary.atoms_, dictionary.bias_, skip)

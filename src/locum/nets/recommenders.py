@@ -172,9 +172,7 @@ class SASRec(_Recommender):
         self.device = device
         self.random_state = random_state
 
-    def fit(
-        self, sequences: Sequence[ArrayLike], n_items: int, *, validate: Callable[[SASRec], float] | None = None
-    ) -> Self:
+    def fit(self, sequences: Sequence[ArrayLike], n_items: int, *, validate: Callable[[SASRec], float] | None = None) -> Self:
         """Learn what follows what.
 
         Parameters
@@ -395,9 +393,7 @@ class LightGCN(_Recommender):
         self.device = device
         self.random_state = random_state
 
-    def fit(
-        self, sequences: Sequence[ArrayLike], n_items: int, *, validate: Callable[[LightGCN], float] | None = None
-    ) -> Self:
+    def fit(self, sequences: Sequence[ArrayLike], n_items: int, *, validate: Callable[[LightGCN], float] | None = None) -> Self:
         """Learn who takes what.
 
         Parameters

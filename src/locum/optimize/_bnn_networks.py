@@ -154,9 +154,7 @@ class Chain:
     energies: Any
 
 
-def hamiltonian(
-    posterior: Posterior, start: Any, *, burn: int, samples: int, path: float, step: float, most: int
-) -> Chain:
+def hamiltonian(posterior: Posterior, start: Any, *, burn: int, samples: int, path: float, step: float, most: int) -> Chain:
     """Hamiltonian Monte Carlo from weights of shape (1, size), its step found by dual averaging in burn-in."""
     at = start
     energy, gradient = posterior.slope(at)

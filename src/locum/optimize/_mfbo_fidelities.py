@@ -45,9 +45,7 @@ class Fidelities:
     (2, [1.0, 10.0])
     """
 
-    def __init__(
-        self, levels: Sequence[Target | Callable[[Point], Any]], cost: Sequence[float], **settings: Any
-    ) -> None:
+    def __init__(self, levels: Sequence[Target | Callable[[Point], Any]], cost: Sequence[float], **settings: Any) -> None:
         self.levels, self.cost, self.settings = tuple(levels), np.asarray(cost, dtype=float), settings
         if not self.levels or self.cost.shape != (len(self.levels),):
             raise InvalidData(f"expected a cost for each of {len(self.levels)} levels, got shape {self.cost.shape}")

@@ -267,9 +267,7 @@ def _weights(rows: Any, ratios: Any, L: int) -> Any:
     return torch.stack(out, dim=-1)
 
 
-def level_covariance(
-    A: Any, B: Any, parts: dict[str, Any], correlation: Callable[[Any], Any], *, planes: bool = True
-) -> Any:
+def level_covariance(A: Any, B: Any, parts: dict[str, Any], correlation: Callable[[Any], Any], *, planes: bool = True) -> Any:
     """Of levels on top of one another, at rows (x, level); with or without the planes of what levels add."""
     L = len(parts["variances"])
     one, other, total = _weights(A, parts["ratios"], L), _weights(B, parts["ratios"], L), 0.0

@@ -465,9 +465,7 @@ class ContinuousFidelityProcess(JointSurrogate):
     Wu et al., arXiv 1903.04703 (the first two, through BoTorch); Kandasamy et al., arXiv 1703.06240 (the third).
     """
 
-    def __init__(
-        self, positions: Sequence[float], weighting: str = "linear_truncated", noise: str | float = "learn"
-    ) -> None:
+    def __init__(self, positions: Sequence[float], weighting: str = "linear_truncated", noise: str | float = "learn") -> None:
         self.positions = positions
         self.weighting = weighting
         self.noise = noise

@@ -83,9 +83,7 @@ class TrustRegion:
     0.4
     """
 
-    def __init__(
-        self, length: float = 0.8, least: float = 0.01, successes: int = 3, failures: int | None = None
-    ) -> None:
+    def __init__(self, length: float = 0.8, least: float = 0.01, successes: int = 3, failures: int | None = None) -> None:
         if not 0 < least < length <= 2:
             raise InvalidData(f"expected 0 < least= < length= <= 2, got {least!r} and {length!r}")
         require_whole(1, successes=successes, **({} if failures is None else {"failures": failures}))

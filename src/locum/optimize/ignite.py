@@ -99,9 +99,7 @@ class GradientNormRegularizer:
         """The same settings, its weight as at first: one for each network."""
         return GradientNormRegularizer(self.rho, self.r, self.eps, self.lr_dual, self.start)
 
-    def step(
-        self, model: nn.Module, optimizer: TorchOptimizer, loss: Callable[[], Any], mean: Callable[[], Any]
-    ) -> None:
+    def step(self, model: nn.Module, optimizer: TorchOptimizer, loss: Callable[[], Any], mean: Callable[[], Any]) -> None:
         """One step of the optimizer.
 
         Parameters
@@ -152,9 +150,7 @@ class FixedGradientNorm:
         """The same settings."""
         return FixedGradientNorm(self.weight, self.rho, self.r)
 
-    def step(
-        self, model: nn.Module, optimizer: TorchOptimizer, loss: Callable[[], Any], mean: Callable[[], Any]
-    ) -> None:
+    def step(self, model: nn.Module, optimizer: TorchOptimizer, loss: Callable[[], Any], mean: Callable[[], Any]) -> None:
         """One step of the optimizer; see `GradientNormRegularizer.step`."""
         self.norm = _stepped(model, optimizer, loss, mean, self.weight, self.r, self.rho)
 

@@ -21,6 +21,7 @@ _OLD = 40  # evaluated points in the set, those with the best means
 _STEPS = 30  # uphill to the best mean
 _NEAR = 0.25  # side of the box around it, where the best mean will mostly lie next
 
+
 def expected_maximum_gain(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     r"""How far the expected maximum of random lines lies above the highest of them now: E[max(a + bZ)] - max a.
 

@@ -590,4 +590,3 @@ class Optimizer:
         copies[..., self._aim.columns] = self._aim.settings
         means = surrogate.predict(copies.reshape(-1, rows.shape[1])).reshape(len(rows), -1)
         return means @ self._aim.weights
-

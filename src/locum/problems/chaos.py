@@ -305,9 +305,7 @@ class ChaoticSystem:
         watch = _Watch(self, seconds)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # what a solver says of trouble is in its status as well
-            found = solve_ivp(
-                watch, (0.0, times[-1]), begin, method=self.method, t_eval=times, rtol=self.rtol, atol=self.atol
-            )
+            found = solve_ivp(watch, (0.0, times[-1]), begin, method=self.method, t_eval=times, rtol=self.rtol, atol=self.atol)
         finite = np.isfinite(found.y).all(axis=0)
         if found.status != 0 or not finite.all():
             reached = watch.reached

@@ -414,9 +414,7 @@ class Simulator:
         self.now = now
 
 
-def simulate(
-    model: Coupled, until: int, random_state: int = 0, *, limit: int = _LIMIT, order: int | None = None
-) -> Trace:
+def simulate(model: Coupled, until: int, random_state: int = 0, *, limit: int = _LIMIT, order: int | None = None) -> Trace:
     """Run a model that nothing comes into.
 
     Parameters

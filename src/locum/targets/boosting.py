@@ -22,9 +22,7 @@ from locum.targets._scores import check_link, read_scores
 __all__ = ["from_boosting"]
 
 
-def from_boosting(
-    model: Any, *, output: str = "auto", link: str | None = None, classes: Any = None, **settings: Any
-) -> Target:
+def from_boosting(model: Any, *, output: str = "auto", link: str | None = None, classes: Any = None, **settings: Any) -> Target:
     """A target from a booster of XGBoost or LightGBM.
 
     Its answers are those of the library's own ``Booster.predict``: up to the best round where training stopped early.

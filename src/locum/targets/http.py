@@ -217,9 +217,7 @@ class Endpoint:
         address = self.address
         try:
             for _ in range(_REDIRECTS + 1):
-                with _client().stream(
-                    "POST", address, content=body, headers=self.headers, timeout=self.timeout
-                ) as response:
+                with _client().stream("POST", address, content=body, headers=self.headers, timeout=self.timeout) as response:
                     if response.has_redirect_location:
                         address = self._redirected(response)
                         continue

@@ -244,9 +244,7 @@ def _check_first_layer(module: torch.nn.Module, numbers: NDArray[Any]) -> None:
     if isinstance(module, nn.Embedding) and numbers.size:
         low, high = numbers.min(), numbers.max()
         if low < 0 or high >= module.num_embeddings:
-            raise InvalidData(
-                f"the module takes tokens from 0 to {module.num_embeddings - 1}, got {low if low < 0 else high}"
-            )
+            raise InvalidData(f"the module takes tokens from 0 to {module.num_embeddings - 1}, got {low if low < 0 else high}")
 
 
 def _refuse_shape(layer: str, shape: tuple[int, ...], wanted: str) -> None:

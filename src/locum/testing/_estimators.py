@@ -91,9 +91,7 @@ class Learner:
     def _planted(self, output: str, n: int = _ROWS) -> Table:
         tags = get_tags(self.model)
         several = tags.classifier_tags is None or tags.classifier_tags.multi_class
-        return planted(
-            n, output=output, categories=self.takes_text, missing=tags.input_tags.allow_nan, several=several
-        )
+        return planted(n, output=output, categories=self.takes_text, missing=tags.input_tags.allow_nan, several=several)
 
     @property
     def with_probabilities(self) -> Table:

@@ -19,9 +19,7 @@ _Dialect = Literal["sqlite", "duckdb"]
 _MOST_ARGUMENTS = 50  # of one function; SQLite takes 100
 
 
-def to_sql(
-    program: Program, *, table: str = "rows", dialect: _Dialect = "sqlite", columns: Sequence[str] | None = None
-) -> str:
+def to_sql(program: Program, *, table: str = "rows", dialect: _Dialect = "sqlite", columns: Sequence[str] | None = None) -> str:
     """A query that answers for every row of a table.
 
     It gives back ``locum_label`` and ``locum_value_0``, ``locum_value_1``, ... (the numbers of `Program.values`, in the order
