@@ -28,7 +28,7 @@ test: lint fast  ## everything CI checks
 
 lint: $(VENV)/.dev  ## style, types, import rules, generated files
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff format --check --quiet src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m locum.catalogue README.md --results benchmarks/papers --check
