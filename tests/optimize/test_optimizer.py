@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -79,6 +80,25 @@ def test_a_space_of_few_points_is_searched_through_and_left():
     assert found.best == {"i": 3, "c": "y"}
     assert len(found.points) == 10
     assert found.stopped == "every point was evaluated"
+
+
+def test_a_space_with_conditions_is_searched_through_and_left():
+    space = Space([Categorical("kind", ("plain", "bent")), Integer("power", 2, 5, when=("kind", ("bent",)))])
+    optimizer = Optimizer(space, direction="maximize", initial=2)
+    while points := optimizer.ask():
+        optimizer.tell(points, [float(point.get("power", 0)) for point in points])
+    assert len(optimizer.points) == space.size == 5
+    assert optimizer.recommend() == {"kind": "bent", "power": 5}
+
+
+def test_the_last_points_of_a_large_finite_space_are_found():
+    space = Space([Integer("a", 0, 34), Integer("b", 0, 34)])
+    *known, left = space.points()
+    optimizer = Optimizer(space, direction="minimize", initial=2)
+    optimizer.tell(known, [float(point["a"] + point["b"]) for point in known])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that some are left out of the fit
+        assert optimizer.ask(3) == [left]
 
 
 def test_noise_does_not_decide_which_point_is_recommended():

@@ -76,6 +76,23 @@ def test_facts():
     assert Space.box([(0, 1), (-2, 2)]).names == ("x0", "x1")
 
 
+def test_a_finite_space_lists_its_points_and_counts_those_that_differ():
+    space = Space([
+        Categorical("kernel", ("linear", "poly", "both")), Integer("degree", 2, 5, when=("kernel", ("poly", "both"))),
+        Categorical("scaled", (True, False)), Integer("rank", 1, 2, when=("kernel", ("both",))),
+    ])  # fmt: skip
+    points = space.points()
+    assert len(points) == space.size == 2 * (1 + 4 + 4 * 2)
+    assert len({space.key(point) for point in points}) == len(points)
+    assert all(space.check(point) == point for point in points)
+    drawn = {space.key(point) for point in space.sample(2000, np.random.default_rng(0))}
+    assert drawn == {space.key(point) for point in points}
+    endless = Space([Categorical("kind", ("a", "b")), Real("x", 0.0, 1.0, when=("kind", ("b",)))])
+    assert endless.size == math.inf
+    with pytest.raises(InvalidData, match="without Real"):
+        endless.points()
+
+
 def test_it_survives_json_and_its_digest_tells_it_from_others():
     back = Space.from_dict(json.loads(json.dumps(MIXED.to_dict())))
     assert back == MIXED

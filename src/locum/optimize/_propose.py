@@ -43,12 +43,15 @@ def best_point(
     aim : Aim
         Columns that it sets are tried, and not followed.
     tries : int
-        Points tried, half of them near the leaders.
+        Points tried, half of them near the leaders; all there are, in a space with no more of them.
     """
-    tried = [*space.sample(tries - tries // 2, rng), *_neighbours(space, leaders, tries // 2, rng)]
+    if space.size <= tries:
+        tried = space.points()
+    else:
+        tried = [*space.sample(tries - tries // 2, rng), *_neighbours(space, leaders, tries // 2, rng)]
     if aim.placed:
         tried = space.decode(aim.place(space.encode(tried), rng))
-    tried = _distinct(space, tried, known)
+    tried = _distinct(space, tried, known) or _distinct(space, space.points(), known)  # where all but a few are known
     rows = space.encode(tried)
     with torch.no_grad():
         worth = value(torch.as_tensor(rows)[:, None]).numpy()

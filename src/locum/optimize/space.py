@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -265,12 +265,22 @@ class Space:
             out[at] = isinstance(one, Real)
         return out
 
-    @property
+    @cached_property
     def size(self) -> float:
-        """How many points there are, as if all parameters always mattered; infinity with any Real."""
-        if any(isinstance(one, Real) for one in self.parameters):
+        """How many points there are; infinity with any Real."""
+        return math.prod(self._values_of(one) for one in self.parameters if one.when is None)
+
+    def _values_of(self, one: Parameter) -> float:
+        """How many values a parameter takes, each with all that matters under it."""
+        if isinstance(one, Real):
             return math.inf
-        return math.prod(one.high - one.low + 1 if isinstance(one, Integer) else one.width for one in self.parameters)
+        if isinstance(one, Integer):
+            return one.high - one.low + 1
+        under = [other for other in self.parameters if other.when is not None and other.when[0] == one.name]
+        return sum(
+            math.prod(self._values_of(other) for other in under if other.when is not None and choice in other.when[1])
+            for choice in one.choices
+        )
 
     # ------------------------------------------------------------------ points
     def active(self, point: Mapping[str, Any]) -> list[Parameter]:
@@ -341,6 +351,25 @@ class Space:
     def sample(self, n: int, rng: np.random.Generator) -> list[Point]:
         """Points at random."""
         return self._spread(rng.random((n, len(self.parameters))))
+
+    def points(self) -> list[Point]:
+        """All points of a finite space, each once.
+
+        Raises
+        ------
+        InvalidData
+            A space with any Real.
+        """
+        if math.isinf(self.size):
+            raise InvalidData("expected a space without Real parameters to list the points of: it has no end")
+        values = [range(one.low, one.high + 1) if isinstance(one, Integer) else one.choices for one in self.parameters
+                  if not isinstance(one, Real)]  # fmt: skip
+        found: dict[str, Point] = {}
+        for row in product(*values):
+            whole = dict(zip(self.names, row, strict=True))
+            point = {one.name: whole[one.name] for one in self.active(whole)}
+            found.setdefault(self.key(point), point)
+        return list(found.values())
 
     def _spread(self, made: _FLOAT) -> list[Point]:
         """Points from one number in [0, 1) a parameter."""
