@@ -59,7 +59,7 @@ def test_of_several_settings_the_best_on_the_training_series_is_used():
 def test_any_regressor_can_be_lagged():
     found = table({"regressor": LaggedRegressor(LinearRegression(), lags=2)})
     assert found.by_system("regressor").max() < 1e-3
-    with pytest.raises(InvalidData, match="3 rows or more of 1 columns"):
+    with pytest.raises(InvalidData, match="3 finite rows or more of 1 columns"):
         LaggedRegressor(LinearRegression(), 3).fit(np.arange(20.0)[:, None]).forecast([[1.0]], 2)
 
 

@@ -59,8 +59,8 @@ def test_what_a_block_explains_is_taken_off_and_forecasts_add_up():
         (lambda: NetworkForecaster(rows=500).fit(WAVES), "500|501"),
         (lambda: NBeats(blocks=0), "blocks= to be a whole"),
         (lambda: LSTM(hidden=0), "hidden= to be a whole"),
-        (lambda: NetworkForecaster(rows=4, epochs=1).fit(WAVES).forecast(WAVES[:3], 2), "4 rows or more of 2 columns"),
-        (lambda: NetworkForecaster(rows=4, epochs=1).fit(WAVES).forecast(WAVES[:, :1], 2), "4 rows or more of 2 columns"),
+        (lambda: NetworkForecaster(rows=4, epochs=1).fit(WAVES).forecast(WAVES[:3], 2), "4 finite rows or more of 2 columns"),
+        (lambda: NetworkForecaster(rows=4, epochs=1).fit(WAVES).forecast(WAVES[:, :1], 2), "4 finite rows or more"),
     ],
 )
 def test_what_cannot_be_used_is_refused(call, message):

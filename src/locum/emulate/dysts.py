@@ -19,7 +19,7 @@ from locum.core.measures.rankings import SpearmanCorrelation
 from locum.emulate._dysts_features import features, main_period
 from locum.emulate._dysts_tables import check_benchmark, table_of_medians
 from locum.emulate.dynamics import valid_prediction_time
-from locum.emulate.stepper import Forecasts
+from locum.emulate.stepper import Forecasts, history_of
 from locum.emulate.trajectories import Trajectories
 
 __all__ = [
@@ -111,11 +111,8 @@ class LaggedRegressor(Forecasts, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """Go on from the last `lags` rows of `history` (T, d)."""
-        check_is_fitted(self, "regressor_")
-        past = np.asarray(history, dtype=float)
-        if past.ndim != 2 or past.shape[1] != self.n_features_in_ or len(past) < self.lags:
-            raise InvalidData(f"expected {self.lags} rows or more of {self.n_features_in_} columns, got shape {past.shape}")
-        past, out = past[-self.lags :], np.empty((n_steps, past.shape[1]))
+        past = history_of(self, history, self.lags)[-self.lags :]
+        out = np.empty((n_steps, past.shape[1]))
         for t in range(n_steps):
             out[t] = np.ravel(self.regressor_.predict(past.reshape(1, -1)))
             past = np.concatenate([past[1:], out[t : t + 1]])

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import InvalidData, need, require_positive, require_whole
 from locum.emulate.exported import Exports
-from locum.emulate.stepper import Forecasts
+from locum.emulate.stepper import Forecasts, history_of
 from locum.emulate.trajectories import Trajectories
 
 __all__ = ["LSTM", "NBeats", "NetworkForecaster"]
@@ -171,13 +171,10 @@ class NetworkForecaster(Forecasts, Exports, BaseEstimator):
 
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """Go on from the last `rows` rows of `history` (T, d), shape (n_steps, d)."""
-        check_is_fitted(self, "history_")
         from locum.emulate._forecast_networks import ahead
 
         require_whole(1, n_steps=n_steps)
-        past = np.asarray(history, dtype=float)
-        if past.ndim != 2 or past.shape[1] != self.n_features_in_ or len(past) < self.rows:
-            raise InvalidData(f"expected {self.rows} rows or more of {self.n_features_in_} columns, got shape {past.shape}")
+        past = history_of(self, history, self.rows)
         said = ahead(self._module, (past[-self.rows :] - self.mean_) / self.scale_, n_steps, self.device)
         return np.asarray(said * self.scale_ + self.mean_)
 

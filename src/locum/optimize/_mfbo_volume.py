@@ -133,9 +133,8 @@ class VolumeOptimizer(MultiFidelityOptimizer):
                 return Proposal(self.space, parts[0], limits, standing, leaders, known, of, rng).by(rule)[0]
 
             point, level = best(levels[-1:] if self._starved(standing) else levels)
-            cost = self.fidelities.cost
-            if level < levels[-1] and left < (cost[level] + cost[-1]) * (1 - 1e-9):
-                point, level = best(levels[-1:])  # else too little would be left for the truth
+            if self._leaves_too_little(level, left):
+                point, level = best(levels[-1:])
         if nested:
             level = next((k for k in range(level) if self.space.key(point) not in known[k]), level)
         return Evaluation(point, level)
