@@ -65,6 +65,10 @@ class Fidelities:
             for k, (level, cost) in enumerate(zip(self.levels, self.cost, strict=True))
         ]
 
+    def leaves_too_little(self, level: int, left: float) -> bool:
+        """Whether an evaluation below the truth, of what is left to spend, would leave less than one of the truth costs."""
+        return level < len(self) - 1 and bool(left < (self.cost[level] + self.cost[-1]) * (1 - 1e-9))
+
     def _name(self, level: int) -> str:
         return f"level {level}"
 

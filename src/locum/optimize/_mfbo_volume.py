@@ -133,7 +133,7 @@ class VolumeOptimizer(MultiFidelityOptimizer):
                 return Proposal(self.space, parts[0], limits, standing, leaders, known, of, rng).by(rule)[0]
 
             point, level = best(levels[-1:] if self._starved(standing) else levels)
-            if self._leaves_too_little(level, left):
+            if self.fidelities.leaves_too_little(level, left):
                 point, level = best(levels[-1:])
         if nested:
             level = next((k for k in range(level) if self.space.key(point) not in known[k]), level)

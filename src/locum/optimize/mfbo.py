@@ -527,7 +527,7 @@ class MultiFidelityOptimizer:
             window = self._window(standing, leaders)
             search = Proposal(self.space, aimed, limits, standing, leaders, known, levels, rng, window)
             found = [(search.best_mean()[0], levels[-1])] if self._forced(search, standing) else search.by(self.acquisition)
-            if self._leaves_too_little(found[0][1], left):
+            if self.fidelities.leaves_too_little(found[0][1], left):
                 found = [(search.best_mean()[0], levels[-1])]
             self._gain = search.expected_gain(found[0][0])
         point, level = found[0]
@@ -545,11 +545,6 @@ class MultiFidelityOptimizer:
             (centre,) = self.space.decode(standing.rows[[int(standing.values.argmax())]].numpy())
         heights = [value if good else -math.inf for value, good in self._truth()]
         return Window(self.space, centre, self.trust_region.side(heights, self.initial[-1], len(self.space)))
-
-    def _leaves_too_little(self, level: int, left: float) -> bool:
-        """Whether an evaluation below the truth would leave less than one of the truth costs."""
-        cost = self.fidelities.cost
-        return level < len(cost) - 1 and bool(left < (cost[level] + cost[-1]) * (1 - 1e-9))
 
     def _forced(self, search: Any, standing: Standing) -> bool:
         """Whether the truth is asked at the best mean, whatever the acquisition says."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from locum.plots._alignment import plot_audit, plot_interactions
+from locum.plots._animation import animate_fields
 from locum.plots._attribution import plot_attribution
 from locum.plots._attribution_graph import plot_attribution_graph
 from locum.plots._circuit import plot_circuit, plot_heads, plot_tokens
@@ -66,6 +67,7 @@ __all__ = [
     "plot_modes",
     "plot_horizons",
     "plot_rollout_errors",
+    "animate_fields",
     "plot_fields",
     "plot_learning",
     "plot_posterior",
