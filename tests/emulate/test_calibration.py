@@ -39,6 +39,16 @@ def test_the_posterior_of_a_line_is_that_of_least_squares():
     assert "sigma  0.2" in str(found)
 
 
+def test_walkers_that_hang_in_another_hollow_are_brought_back():
+    """A wave of 7 turns: other numbers of turns are hollows of their own, which moves along the ensemble do not leave."""
+    y = np.sin(2 * np.pi * 7 * T) + np.random.default_rng(0).normal(0, 0.1, len(T))
+    found = calibrate(lambda rows: np.sin(2 * np.pi * rows * T), y, {"turns": (1.0, 12.0)}, sigma=0.1, burn=100, steps=100)
+    assert np.abs(found.draws - 7).max() < 0.1
+    slope = 2 * np.pi * T * np.cos(2 * np.pi * 7 * T)
+    np.testing.assert_allclose(found.deviation, 0.1 / np.sqrt((slope**2).sum()), rtol=0.15)
+    assert np.isfinite(found.steps_apart)
+
+
 def test_draws_stay_within_the_bounds_and_ask_for_nothing_outside():
     asked = []
 

@@ -168,6 +168,22 @@ class _Posterior:
             raise InvalidData(f"expected curves of shape {(len(rows), len(self._seen))}, got {found.shape}")
         return np.asarray(((found - self._seen) ** 2).sum(axis=1))
 
+    def _caught_up(self, coords: Array, density: Array) -> Array:
+        """Walkers, with those that hang back far from the others put between two that do not (Hou et al., arXiv 1104.2612).
+
+        Where the density is lower than for all but one in a million draws of a normal distribution, the posterior has no share
+        worth telling; moves from there towards the others are refused for as long as these are close together.
+        """
+        far = density < density.max() - stats.chi2.isf(1e-6, coords.shape[1]) / 2
+        near = coords[~far]
+        if len(near) < 2 or not far.any():
+            return coords
+        one, two = (near[self._rng.integers(len(near), size=int(far.sum()))] for _ in range(2))
+        out = coords.copy()
+        aside = 0.1 * near.std(axis=0) * self._rng.normal(size=one.shape)  # else walkers of a few would lie on a line
+        out[far] = np.clip(one + self._rng.random((len(one), 1)) * (two - one) + aside, self._low, self._high)
+        return out
+
     def sampled(self, sigma: float, burn: int, steps: int) -> Calibration:
         import emcee
 
@@ -181,12 +197,17 @@ class _Posterior:
         sampler = emcee.EnsembleSampler(*self._walkers.shape, log_density, vectorize=True)
         words = self._rng.integers(0, 2**32, 624, dtype=np.uint32)
         sampler.random_state = ("MT19937", words, 624)  # a generator of its own, in the only form that emcee takes
-        begin = sampler.run_mcmc(self._walkers, burn, skip_initial_state_check=True)
+        begin = self._walkers
+        for part in (burn - burn // 2, burn // 2):
+            if part:
+                met = sampler.run_mcmc(begin, part, skip_initial_state_check=True)
+                begin = self._caught_up(met.coords, met.log_prob)
         sampler.reset()
         end = sampler.run_mcmc(begin, steps, skip_initial_state_check=True)
         self._walkers = end.coords
         draws = sampler.get_chain(flat=True)
-        apart = sampler.get_autocorr_time(tol=0, quiet=True) if steps >= 50 else np.array([np.nan])
+        with np.errstate(invalid="ignore"):  # a walker that never moved has no time
+            apart = sampler.get_autocorr_time(tol=0, quiet=True) if steps >= 50 else np.array([np.nan])
         some = draws[np.linspace(0, len(draws) - 1, min(_ENVELOPE, len(draws))).astype(int)]
         away = np.abs(np.asarray(self._curves(some)) - self._seen).max()
         return Calibration(self._names, draws, sigma, float(np.mean(sampler.acceptance_fraction)),
