@@ -55,6 +55,17 @@ def test_seeds_give_other_starts_on_the_same_attractor_and_leave_the_global_gene
     np.testing.assert_allclose(one.std(axis=0), other.std(axis=0), rtol=0.3)
 
 
+def test_a_start_whose_way_sticks_is_moved_less(monkeypatch):
+    """Once it sticks, this oscillator takes ever smaller steps; without a limit it would not come back for minutes."""
+    monkeypatch.setattr(chaos, "_MOST", 60_000)
+    system = chaos.load("StickSlipOscillator")
+    x = system.integrate(50, 100, seed=2)
+    assert np.isfinite(x).all()
+    monkeypatch.setattr(chaos, "_MOST", 50)
+    with pytest.raises(chaos.IntegrationError, match=r"50 calls of its equations, and hardly moves on; take another seed="):
+        system.integrate(50, 100, seed=2)
+
+
 def test_derivatives_by_differences_are_those_written_down():
     system = chaos.load("Lorenz")
     x = np.array([1.0, 2.0, 20.0])

@@ -28,6 +28,7 @@ _METHODS = ("LSODA", "DOP853", "RK45", "RK23", "Radau", "BDF")
 _FEWEST_POINTS = 3  # a period, or its own rhythm cannot be seen
 _SETTLE = 10.0  # periods from a start off the attractor to one on it
 _AWAY = (0.05, 0.01, 0.002)  # standard deviations that a seeded start is moved by; the next where the first leaves the basin
+_MOST = 500_000  # calls of the right-hand side while a start settles; ten times what any system needs that does not stick
 _TANGENT = 100  # steps a period of the tangent map
 _LOOK = 500  # calls of the right-hand side between two looks at the clock
 _DIFFERENCE = 6e-6  # of the scale of a coordinate: near the cube root of the precision
@@ -238,7 +239,8 @@ class ChaoticSystem:
         ic : array-like of shape (d,) or None, default=None
             The recorded one where neither this nor `seed` is given.
         seed : int or None, default=None
-            Another initial state: the recorded one, moved a little, ten periods on. One for each seed.
+            Another initial state: the recorded one, moved a little, ten periods on. One for each seed. Where the way leaves the
+            basin, or sticks, a smaller move is tried.
         bounded : bool, default=True
             Give angles and clocks that grow without end as dysts does, by coordinates that stay bounded.
         seconds : float or None, default=None
@@ -298,11 +300,11 @@ class ChaoticSystem:
         settle = np.array([0.0, _SETTLE * self.properties.period])
         for away in _AWAY[:-1]:
             with suppress(IntegrationError):
-                return self._solve(self.start + away * self._scale * draw, settle, seconds)[-1]
-        return self._solve(self.start + _AWAY[-1] * self._scale * draw, settle, seconds)[-1]
+                return self._solve(self.start + away * self._scale * draw, settle, seconds, _MOST)[-1]
+        return self._solve(self.start + _AWAY[-1] * self._scale * draw, settle, seconds, _MOST)[-1]
 
-    def _solve(self, begin: Array, times: Array, seconds: float | None = None) -> Array:
-        watch = _Watch(self, seconds)
+    def _solve(self, begin: Array, times: Array, seconds: float | None = None, most: int | None = None) -> Array:
+        watch = _Watch(self, seconds, most)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # what a solver says of trouble is in its status as well
             found = solve_ivp(watch, (0.0, times[-1]), begin, method=self.method, t_eval=times, rtol=self.rtol, atol=self.atol)
@@ -359,12 +361,12 @@ class ChaoticSystem:
 
 
 class _Watch:
-    """The right-hand side, with a look at the clock now and then."""
+    """The right-hand side, with a look at the clock now and then, and at most so many calls."""
 
-    def __init__(self, system: ChaoticSystem, seconds: float | None) -> None:
+    def __init__(self, system: ChaoticSystem, seconds: float | None, most: int | None) -> None:
         self._system, self._rhs = system, system._equations.rhs
         self._end = None if seconds is None else time.monotonic() + seconds
-        self._calls = 0
+        self._calls, self._most = 0, most
         self.reached = 0.0
 
     def __call__(self, t: float, x: Array) -> Any:
@@ -374,6 +376,12 @@ class _Watch:
         if self._end is not None and self._calls % _LOOK == 0 and time.monotonic() > self._end:
             raise IntegrationError(
                 f"{self._system.name} was integrated to time {t:g} when the seconds given ran out; give more, or loosen rtol=",
+                system=self._system.name, reached=float(t),
+            )  # fmt: skip
+        if self._most is not None and self._calls > self._most:
+            raise IntegrationError(
+                f"{self._system.name} was integrated to time {t:g} with {self._most} calls of its equations, and hardly moves "
+                "on; take another seed=, or another method=",
                 system=self._system.name, reached=float(t),
             )  # fmt: skip
         return self._rhs(x, t)
