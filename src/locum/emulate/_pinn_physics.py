@@ -87,16 +87,15 @@ class Kinetics:
 
     def initial_potentials(self, parameters: torch.Tensor) -> torch.Tensor:
         """(2, n), by the kinetics at rest; the other kinetics than linear ones by their inverse."""
-        cell, n = self.cell, parameters.shape[0]
-        levels = []
+        cell, levels = self.cell, []
         for side in (0, 1):
-            x = torch.full((n,), self.start[side], dtype=parameters.dtype, device=parameters.device)
+            x = torch.full((1,), self.start[side], dtype=parameters.dtype, device=parameters.device)  # the same for all
             exchange, flux = self.exchange(side, x, parameters), cell.fluxes[side]
             if cell.kinetics == "linear":
                 over = cell.thermal * flux / exchange
             else:
                 over = 2 * cell.thermal / cell.faraday * torch.asinh(cell.faraday * flux / (2 * exchange))
-            levels.append(self.open(side, x) + over)
+            levels.append((self.open(side, x) + over).expand(parameters.shape[0]))
         return torch.stack([-levels[0], levels[1] - levels[0]])
 
     def constants(self) -> dict[str, Any]:
@@ -201,13 +200,19 @@ class Stage(nn.Module):
         return self.pace(clock) if self.conserved else self.rise(clock)[0, 0]
 
     # ------------------------------------------------------------------ potentials
+    def first_potentials(self, parameters: torch.Tensor) -> torch.Tensor:
+        """With which the discharge begins, whatever the network says: (2, n)."""
+        if self.below is not None and self.begin > 0:
+            return self.below.first_potentials(parameters)
+        return self.kinetics.initial_potentials(self.asked(parameters))
+
     def base_potentials(self, clock: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
         """What the network adds to, (2, n)."""
         if self.below is None:
-            return self.kinetics.initial_potentials(self.asked(parameters))
+            return self.first_potentials(parameters)
         if self.begin > 0:
             return self.below.potentials(torch.full_like(clock, self.clock(self.begin)), parameters)
-        wrong = self.kinetics.initial_potentials(self.asked(parameters)) - self.below.potentials(0.0 * clock, parameters)
+        wrong = self.first_potentials(parameters) - self.below.first_potentials(parameters)
         return self.below.potentials(clock, parameters) + (1 - self.rise(clock)[0]) * wrong
 
     def potentials(self, clock: torch.Tensor, parameters: torch.Tensor, base: torch.Tensor | None = None) -> torch.Tensor:

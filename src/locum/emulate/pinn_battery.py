@@ -34,7 +34,7 @@ __all__ = ["CellFields", "Level", "PINNEmulator"]
 Array = NDArray[np.float64]
 
 _FORMAT = 1
-_ROWS = 65_536  # points that pass the network at once
+_ROWS = 4096  # points that pass the network at once: few enough that what they become stays in the processor's cache
 _SLACK = 1e-9
 
 
