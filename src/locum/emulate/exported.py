@@ -47,16 +47,18 @@ class Exports(ABC):
         MissingExtra
             What writes ONNX is not installed.
         """
-        check_ending(path)
+        kind = Path(path).suffix
+        if kind not in (".pt2", ".onnx"):
+            raise InvalidData(f"expected a file that ends with .pt2 (PyTorch) or .onnx, got {Path(path).name}")
         torch = need("torch", "a network that is exported", "nets")
         module, inputs = self.to_module()
         rows = torch.export.Dim("rows")
         settings: dict[str, Any] = {"dynamic_shapes": tuple({0: rows} for _ in inputs)}
         packed = io.BytesIO()
         with warnings.catch_warnings():
-            for kind in (FutureWarning, UserWarning):  # of PyTorch's own parts, about one another and how weights are kept
-                warnings.simplefilter("ignore", kind)
-            if Path(path).suffix == ".pt2":
+            for noise in (FutureWarning, UserWarning):  # of PyTorch's own parts, about one another and how weights are kept
+                warnings.simplefilter("ignore", noise)
+            if kind == ".pt2":
                 torch.export.save(torch.export.export(module, tuple(inputs.values()), **settings), packed)
             else:
                 need("onnxscript", "an ONNX file of a network", "onnx")
@@ -66,9 +68,3 @@ class Exports(ABC):
                 )  # fmt: skip
                 packed.write(program.model_proto.SerializeToString())
         write_atomically(path, packed.getvalue())
-
-
-def check_ending(path: Any) -> None:
-    """Refuse files that no program is written to."""
-    if Path(path).suffix not in (".pt2", ".onnx"):
-        raise InvalidData(f"expected a file that ends with .pt2 (PyTorch) or .onnx, got {Path(path).name}")
