@@ -125,16 +125,9 @@ def export(
     json: Json = False,
 ) -> None:
     """Write an emulator as a program that runs without Locum; it knows no region and gives no warnings."""
-    from locum.core.export import write_atomically
-    from locum.emulate import Exports, load_emulator
+    from locum.emulate import load_emulator
 
-    model = load_emulator(emulator)
-    if isinstance(model, Exports):
-        model.export(output)
-    elif output.suffix == ".onnx":
-        write_atomically(output, model.to_onnx())
-    else:
-        raise InvalidData(f"expected a file that ends with .onnx for a {type(model).__name__}, got {output.name}")
+    load_emulator(emulator).export(output)
     if json:
         emit({"file": whole(output), "bytes": output.stat().st_size})
         return

@@ -12,42 +12,36 @@ from torch import nn
 __all__ = ["ConstantFieldStep", "FieldStep", "KoopmanStep", "PartsInTime", "ScaledNetwork", "some_rows"]
 
 
-def _number(values: Any) -> torch.Tensor:
-    return torch.as_tensor(np.asarray(values), dtype=torch.float32)
-
-
 def some_rows(*shape: int) -> torch.Tensor:
     """Two rows of an input; what is in them does not matter."""
     return torch.full((2, *shape), 0.5)
 
 
+def _alone(network: nn.Module) -> nn.Module:
+    """A copy on the CPU that does not learn."""
+    return copy.deepcopy(network).cpu().eval().requires_grad_(False)
+
+
 class _Alone(nn.Module):
-    """Holds a copy of a network, on the CPU, that does not learn, and numbers that belong to the program."""
+    """Holds a copy of a network, and numbers that belong to the program, by name."""
 
     mean: torch.Tensor
     scale: torch.Tensor
     shift: torch.Tensor
     spread: torch.Tensor
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, **numbers: Any) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
-
-    def keep(self, **values: Any) -> None:
-        """Register numbers by name."""
-        for name, one in values.items():
-            self.register_buffer(name, _number(one))
+        self.network = _alone(network)
+        for name, one in numbers.items():
+            self.register_buffer(name, torch.as_tensor(np.asarray(one), dtype=torch.float32))
 
 
 class ScaledNetwork(_Alone):
     """(x - shift) / spread through a network, of some columns, in some shape, times a scale and a mean."""
 
-    def __init__(
-        self, network: nn.Module, shift: Any, spread: Any, mean: Any, scale: Any, *, columns: Any = None,
-        shape: tuple[int, ...] = (),
-    ) -> None:  # fmt: skip
-        super().__init__(network)
-        self.keep(shift=shift, spread=spread, mean=mean, scale=scale)
+    def __init__(self, network: nn.Module, *, columns: Any = None, shape: tuple[int, ...] = (), **numbers: Any) -> None:
+        super().__init__(network, **numbers)
         self.columns, self.shape = None if columns is None else [int(one) for one in columns], shape
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -59,9 +53,8 @@ class ScaledNetwork(_Alone):
 class FieldStep(_Alone):
     """From fields and parameters, both in their units, to the next fields."""
 
-    def __init__(self, network: nn.Module, mean: Any, scale: Any, shift: Any, spread: Any, *, log: bool, history: int) -> None:
-        super().__init__(network)
-        self.keep(mean=mean, scale=scale, shift=shift, spread=spread)
+    def __init__(self, network: nn.Module, *, log: bool, history: int, **numbers: Any) -> None:
+        super().__init__(network, **numbers)
         self.log, self.history = log, history
 
     def forward(self, fields: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
@@ -77,10 +70,6 @@ class KoopmanStep(_Alone):
     operator: torch.Tensor
     controls: torch.Tensor
 
-    def __init__(self, model: nn.Module, mean: Any, scale: Any, operator: Any, controls: Any) -> None:
-        super().__init__(model)
-        self.keep(mean=mean, scale=scale, operator=operator, controls=controls)
-
     def forward(self, observations: torch.Tensor, controls: torch.Tensor | None = None) -> torch.Tensor:
         model: Any = self.network
         z = model.encode((observations - self.mean) / self.scale).flatten(-2) @ self.operator.T
@@ -90,10 +79,6 @@ class KoopmanStep(_Alone):
 
 class ConstantFieldStep(_Alone):
     """From fields and parameters, which the network gets as constants over the grid, to the next fields."""
-
-    def __init__(self, network: nn.Module, mean: Any, scale: Any, shift: Any, spread: Any) -> None:
-        super().__init__(network)
-        self.keep(mean=mean, scale=scale, shift=shift, spread=spread)
 
     def forward(self, fields: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
         rows = (parameters - self.shift) / self.spread
@@ -105,14 +90,14 @@ class ConstantFieldStep(_Alone):
 class PartsInTime(nn.Module):
     """The voltage at parameters and times, by the stage that rules at each time."""
 
-    def __init__(self, stages: list[nn.Module], begins: list[float], power: float, duration: float) -> None:
+    def __init__(self, stages: list[nn.Module]) -> None:
         super().__init__()
-        self.stages: Any = nn.ModuleList(copy.deepcopy(one).cpu().eval().requires_grad_(False) for one in stages)
-        self.begins, self.power, self.duration = begins, power, duration
+        self.stages: Any = nn.ModuleList(map(_alone, stages))
 
     def forward(self, parameters: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        clock = (times / self.duration) ** self.power
-        out = self.stages[0].potentials(clock, parameters)[1]
-        for begin, stage in zip(self.begins[1:], self.stages[1:], strict=True):
-            out = torch.where(times >= begin, stage.potentials(clock, parameters)[1], out)
+        first, *later = self.stages
+        clock = first.clock(times)
+        out = first.potentials(clock, parameters)[1]
+        for stage in later:
+            out = torch.where(times >= stage.begin, stage.potentials(clock, parameters)[1], out)
         return out

@@ -390,7 +390,8 @@ class NeuralPDESolver(Steps, Saves, Exports, BaseEstimator):
         whole = self.parameters is not None and self.parameters.scale == "none"
         units = (np.zeros_like(self._shift), np.ones_like(self._spread)) if whole else (self._shift, self._spread)
         mean, scale = self._per_field(self.mean_), self._per_field(self.scale_)
-        module = FieldStep(self.network_, mean, scale, *units, log=log, history=self.history)
+        numbers = {"mean": mean, "scale": scale, "shift": units[0], "spread": units[1]}
+        module = FieldStep(self.network_, log=log, history=self.history, **numbers)
         rows = {"fields": some_rows(self.history * len(self.mean_), *self.grid_)}
         return module, rows | {"parameters": some_rows(len(self.region_.domain))}
 

@@ -290,7 +290,7 @@ class RenderingRegressor(Saves, Exports, BaseEstimator):
         check_is_fitted(self, "mean_")
         from locum.emulate._exported_modules import ScaledNetwork, some_rows
 
-        module = ScaledNetwork(self._network(None), 0.0, 1.0, self.mean_, self.scale_)
+        module = ScaledNetwork(self._network(None), shift=0.0, spread=1.0, mean=self.mean_, scale=self.scale_)
         depth = channel_slices(self.channels)[self.channels[-1]].stop
         return module, {"pictures": some_rows(len(self.views), depth, self.size_, self.size_)}
 

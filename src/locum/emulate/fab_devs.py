@@ -307,9 +307,9 @@ class RecurrentForecaster(WindowForecaster, Exports, BaseEstimator):
         check_is_fitted(self, "history_")
         from locum.emulate._exported_modules import ScaledNetwork, some_rows
 
-        mean, scale = self.mean_[self.targets_], self.scale_[self.targets_]
-        shape = (self.horizon, len(self.targets_))
-        module = ScaledNetwork(self._network, self.mean_, self.scale_, mean, scale, columns=self.inputs_, shape=shape)
+        own = self.targets_
+        units = {"shift": self.mean_, "spread": self.scale_, "mean": self.mean_[own], "scale": self.scale_[own]}
+        module = ScaledNetwork(self._network, columns=self.inputs_, shape=(self.horizon, len(own)), **units)
         return module, {"window": some_rows(self.rows, len(self.mean_))}
 
 

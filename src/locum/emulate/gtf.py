@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import FormatError, InvalidData, need, require_one_of, require_whole
+from locum.core.export import write_atomically
 from locum.core.surrogate import Saves
 from locum.emulate._checks import inputs_of, is_number, require_rates
 from locum.emulate._gtf_cells import CELLS, OBSERVATIONS, Parameters
@@ -436,6 +438,23 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         check_is_fitted(self, "parameters_")
         offset = self.decode(np.zeros(self.latent_dim))
         return step_graph(self._cell, self.parameters_, self.decode(np.eye(self.latent_dim)) - offset, offset)
+
+    def export(self, path: Any) -> None:
+        """Write what `to_onnx` gives, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            Ends with .onnx.
+
+        Raises
+        ------
+        InvalidData
+            Another ending.
+        """
+        if Path(path).suffix != ".onnx":
+            raise InvalidData(f"expected a file that ends with .onnx for a DynamicsReconstructor, got {Path(path).name}")
+        write_atomically(path, self.to_onnx())
 
     # ------------------------------------------------------------------ what may come in
     def _states(self, z: ArrayLike) -> Array:

@@ -380,7 +380,8 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
         check_is_fitted(self, "operator_")
         from locum.emulate._exported_modules import KoopmanStep, some_rows
 
-        module = KoopmanStep(self._model, self.mean_, self.scale_, self.operator_, self.input_operator_)
+        numbers = {"mean": self.mean_, "scale": self.scale_, "operator": self.operator_, "controls": self.input_operator_}
+        module = KoopmanStep(self._model, **numbers)
         inputs, k = {"observations": some_rows(self.n_features_in_)}, self.input_operator_.shape[1]
         return module, inputs | ({"controls": some_rows(k)} if k else {})
 

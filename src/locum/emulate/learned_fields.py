@@ -62,7 +62,7 @@ class DirectField(Exports):
 
         units, half = self.units, self.units.n_steps / 2
         shift, spread = np.append(units.p_mean, half - 1), np.append(units.p_scale, half)
-        module = ScaledNetwork(self.network, shift, spread, units.mean, units.scale)
+        module = ScaledNetwork(self.network, shift=shift, spread=spread, mean=units.mean, scale=units.scale)
         return module, {"parameters": some_rows(len(self.shown) + 1)}
 
 
@@ -107,6 +107,7 @@ class FieldStepper(Steps, Exports):
         from locum.emulate._exported_modules import ConstantFieldStep, some_rows
 
         units, (channels, *grid) = self.units, self.inputs
-        module = ConstantFieldStep(self.network, units.mean, units.scale, units.p_mean, units.p_scale)
+        numbers = {"mean": units.mean, "scale": units.scale, "shift": units.p_mean, "spread": units.p_scale}
+        module = ConstantFieldStep(self.network, **numbers)
         k = len(self.shown)
         return module, {"fields": some_rows(channels - k, *grid), "parameters": some_rows(k)}

@@ -183,5 +183,6 @@ class NetworkForecaster(Forecasts, Exports, BaseEstimator):
         check_is_fitted(self, "history_")
         from locum.emulate._exported_modules import ScaledNetwork, some_rows
 
-        module = ScaledNetwork(self._module, self.mean_, self.scale_, self.mean_, self.scale_)
+        units = {"shift": self.mean_, "spread": self.scale_, "mean": self.mean_, "scale": self.scale_}
+        module = ScaledNetwork(self._module, **units)
         return module, {"window": some_rows(self.rows, self.n_features_in_)}

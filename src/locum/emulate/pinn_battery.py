@@ -387,15 +387,11 @@ class PINNEmulator(Saves, Exports, BaseEstimator):
         from locum.emulate._exported_modules import PartsInTime, some_rows
 
         begins = [0.0, *(level.begin for level in self._chain() if level.begin > 0)]
-        module = PartsInTime([self._ruling(begin) for begin in begins], begins, self._power, float(self.cell.duration))
+        module = PartsInTime([self._ruling(begin) for begin in begins])
         return module, {"parameters": some_rows(len(self.bounds_)).double(), "times": some_rows().double()}
 
     def _clock(self, times: Array) -> Array:
-        return np.asarray((times / self.cell.duration) ** self._power)
-
-    @property
-    def _power(self) -> float:
-        return 0.5 if self.ansatz == "conserved" else 1.0
+        return np.asarray((times / self.cell.duration) ** (0.5 if self.ansatz == "conserved" else 1.0))
 
     def _chain(self) -> list[Any]:
         """Stages from the first to the last."""

@@ -276,11 +276,8 @@ class Space:
             return math.inf
         if isinstance(one, Integer):
             return one.high - one.low + 1
-        under = [other for other in self.parameters if other.when is not None and other.when[0] == one.name]
-        return sum(
-            math.prod(self._values_of(other) for other in under if other.when is not None and choice in other.when[1])
-            for choice in one.choices
-        )
+        under = [(other, other.when[1]) for other in self.parameters if other.when is not None and other.when[0] == one.name]
+        return sum(math.prod(self._values_of(other) for other, given in under if choice in given) for choice in one.choices)
 
     # ------------------------------------------------------------------ points
     def active(self, point: Mapping[str, Any]) -> list[Parameter]:

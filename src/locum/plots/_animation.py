@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,6 @@ def animate_fields(
 def _written(moving: Any, suffix: str, fps: float) -> bytes:
     if suffix == ".html":
         return str(moving.to_jshtml(fps=fps, embed_frames=True)).encode()
-    import tempfile
-
     from matplotlib.animation import PillowWriter
 
     with tempfile.TemporaryDirectory() as folder:
