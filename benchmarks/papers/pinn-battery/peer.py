@@ -2,8 +2,8 @@
 
     .venv-battery/bin/python benchmarks/papers/pinn-battery/peer.py in.npz out.npz
 
-`in.npz` holds constants and tables of the cell, rows of parameters and times; kinetics are those of Butler and Volmer, which
-PyBaMM has.
+`in.npz` holds constants and tables of the cell, rows of parameters, times and the number of threads; kinetics are those of
+Butler and Volmer, which PyBaMM has.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def main(source: str, destination: str) -> None:
     inputs = [{"i0_n": float(a), "D_p": float(b)} for a, b in given["rows"]]
     at = given["times"]
     model = pybamm.lithium_ion.SPM()
-    solver = pybamm.IDAKLUSolver(rtol=1e-5, atol=1e-7, output_variables=["Voltage [V]"])
+    threads = {"num_threads": int(given["threads"])}
+    solver = pybamm.IDAKLUSolver(rtol=1e-5, atol=1e-7, output_variables=["Voltage [V]"], options=threads)
     points = {"x_n": 2, "x_s": 2, "x_p": 2, "r_n": POINTS, "r_p": POINTS}
     simulation = pybamm.Simulation(model, parameter_values=values(given), solver=solver, var_pts=points)
     ends = [0.0, float(at[-1])]

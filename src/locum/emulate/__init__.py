@@ -6,6 +6,7 @@ from locum.emulate._rollout_errors import RolloutErrors, TrustRegion, rollout_er
 from locum.emulate.calibration import Calibration, SimulationCheck, calibrate, simulation_check
 from locum.emulate.cape import CAPE, Conditional, Curriculum, FirstGuess, NeuralPDESolver
 from locum.emulate.car_drag import ClassAudit, DragAudit, RenderingRegressor, Saliency
+from locum.emulate.chebyshev import ChebyshevInterpolant, chebyshev_interpolant
 from locum.emulate.dynamics import (
     DynamicsReport,
     DynamicsScore,
@@ -129,6 +130,8 @@ __all__ = [
     "Level",
     "CellFields",
     "calibrate",
+    "chebyshev_interpolant",
+    "ChebyshevInterpolant",
     "Calibration",
     "simulation_check",
     "SimulationCheck",

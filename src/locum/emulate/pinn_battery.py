@@ -35,6 +35,7 @@ Array = NDArray[np.float64]
 
 _FORMAT = 1
 _ROWS = 4096  # points that pass the network at once: few enough that what they become stays in the processor's cache
+_ROWS_ELSEWHERE = 2**20  # the same on another device, which many points keep busy
 _SLACK = 1e-9
 
 
@@ -361,25 +362,27 @@ class PINNEmulator(Saves, Exports, BaseEstimator):
         import torch
 
         rows, at = self._rows(parameters, extrapolate), self._times(times)
-        shape = (len(rows), len(at)) if radii is None else (len(rows), len(at), len(radii))
-        time, of = np.tile(at, len(rows)), np.repeat(np.arange(len(rows)), len(at))
+        factors, clock = (torch.as_tensor(x, device=self.device) for x in (rows, self._clock(at)))
+        places = torch.as_tensor(np.empty(0) if radii is None else radii, device=self.device)
+        many = max(len(places), 1)
+        potentials, shares = np.empty((2, len(rows), len(at))), np.empty((2, len(rows), len(at), len(places)))
         begins = [0.0, *(level.begin for level in self._chain() if level.begin > 0), math.inf]
-        potentials, shares = np.empty((2, len(time))), np.empty((2, *shape)).reshape(2, len(time), -1)
+        at_once = _ROWS if factors.device.type == "cpu" else _ROWS_ELSEWHERE
         for first, last in pairwise(begins):
             stage = self._ruling(first)
-            chosen = np.flatnonzero((time >= first) & (time < last))
-            for start in range(0, len(chosen), step := max(_ROWS // (1 if radii is None else len(radii)), 1)):
-                some = chosen[start : start + step]
-                moment, factors = (torch.as_tensor(x, device=self.device) for x in (self._clock(time[some]), rows[of[some]]))
+            some = slice(*np.searchsorted(at, (first, last)))
+            held = some.stop - some.start
+            step = max(at_once // max(held * many, 1), 1)
+            for mine in (slice(start, start + step) for start in range(0, len(rows) if held else 0, step)):
+                given = factors[mine].repeat_interleave(held, 0)
+                moment = clock[some].repeat(len(given) // held)
                 with torch.no_grad():
-                    potentials[:, some] = stage.potentials(moment, factors).cpu().numpy()
+                    potentials[:, mine, some] = stage.potentials(moment, given).cpu().numpy().reshape(2, -1, held)
                     if radii is not None:
-                        many = len(radii)
-                        place = torch.as_tensor(np.tile(radii, len(some)), device=self.device)
-                        found = stage.concentrations(moment.repeat_interleave(many), place,
-                                                     factors.repeat_interleave(many, 0), 1)  # fmt: skip
-                        shares[:, some] = found[0].cpu().numpy().reshape(2, len(some), many)
-        return potentials.reshape(2, *shape[:2]), shares.reshape(2, *shape) if radii is not None else shares
+                        found = stage.concentrations(moment.repeat_interleave(many), places.repeat(len(given)),
+                                                     given.repeat_interleave(many, 0), 1)  # fmt: skip
+                        shares[:, mine, some] = found[0].cpu().numpy().reshape(2, -1, held, many)
+        return potentials, shares
 
     def to_module(self) -> tuple[Any, dict[str, Any]]:
         """See `Exports`: from "parameters" (n, d) and "times" (n,) to the voltage (n,), in float64."""
@@ -508,7 +511,7 @@ class PINNEmulator(Saves, Exports, BaseEstimator):
         return record, arrays
 
     @classmethod
-    def from_state(cls, record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, record: dict[str, Any], arrays: dict[str, NDArray[Any]], device: str = "cpu") -> Self:
         """The emulator that `to_state` described, which predicts; to learn more it needs its cell."""
         import torch
 
@@ -520,7 +523,8 @@ class PINNEmulator(Saves, Exports, BaseEstimator):
             cell = constant_cell(one["start"], bounds, record["duration"])
             frozen = dict(zip(bounds, arrays[f"{i}.frozen"].tolist(), strict=True)) if one["frozen"] else None
             levels.append(Level(width=one["width"], layers=one["layers"], begin=one["begin"], frozen=frozen, cell=cell))
-        out = cls(levels[-1].cell, levels=levels, **{name: record[name] for name in ("ansatz", "block", "activation", "ramp")})
+        kind = {name: record[name] for name in ("ansatz", "block", "activation", "ramp")}
+        out = cls(levels[-1].cell, levels=levels, device=device, **kind)
         out._stage, out.bounds_, out.history_ = None, bounds, ()
         for i, level in enumerate(levels):
             out._stage = out._new_stage(level, out._stage, i)
@@ -536,15 +540,15 @@ class PINNEmulator(Saves, Exports, BaseEstimator):
         write_packed(path, self, _FORMAT, *self.to_state())
 
     @classmethod
-    def load(cls, path: Any) -> Self:
-        """The emulator that `save` wrote; nothing in the file is run.
+    def load(cls, path: Any, *, device: str = "cpu") -> Self:
+        """The emulator that `save` wrote, on a device; nothing in the file is run.
 
         Raises
         ------
         FormatError
             Another kind of file, or of a newer format.
         """
-        return cls.from_state(*read_packed(path, _FORMAT, "saved emulator of a cell"))
+        return cls.from_state(*read_packed(path, _FORMAT, "saved emulator of a cell"), device)
 
     # ------------------------------------------------------------------ what may come in
     def _outside(self, rows: Array) -> NDArray[np.bool_]:
