@@ -230,7 +230,7 @@ def transfer(seeds: range, names: tuple[str, ...], systems: int, epochs: int) ->
             rows[name][scale] = [accuracy(one.transform(X), y, one.transform(X_test), y_test) for one in each]
     mean = {name: {key: float(np.mean(found)) for key, found in row.items()} for name, row in rows.items()}
     gains = [mean[name]["match"] - mean[name]["raw"] for name in PROMISED if name in rows]
-    yield Claim(f"codes of chaotic series help to classify {', '.join(PROMISED)}", "gain in accuracy, least and range over sets",
+    yield Claim(f"codes of chaotic series help to classify {', '.join(PROMISED)}", "gain in accuracy, least and range",
                 min(gains), min(gains), max(gains), len(gains), decided_by="effect", details=rows)  # fmt: skip
     for other in ("raw", "random"):
         more = [row["match"] - row[other] for row in mean.values()]
