@@ -161,18 +161,18 @@ def test_a_run_with_more_windows_weighs_no_more():
     model = SeriesForecaster(["out"], **SMALL).fit(delayed(8))
     loud = delayed(1, 7, 400, noise=30.0)
     calm = delayed(9, 8, 30)
-    mixed = Trajectories.of([*loud.states, *calm.states])
+    mixed = [*loud.states, *calm.states]
     quiet = model.calibrate(calm, 0.5).bands_.copy()
     assert (model.calibrate(mixed, 0.5).bands_ < 3 * quiet).all()
 
 
 def test_a_factory_that_has_changed_is_noticed():
     model = SeriesForecaster(["out"], **SMALL).fit(delayed(8))
-    same, other = delayed(4, 5), Trajectories.of([run + np.array([6.0, 6.0, 0.0]) for run in delayed(4, 6).states])
+    same, other = delayed(4, 5), [run + np.array([6.0, 6.0, 0.0]) for run in delayed(4, 6).states]
     assert model.share_outside(same) < 0.15
     assert model.share_outside(other) > 0.8
     with pytest.warns(OutsideRegion, match="outside what the forecaster has learned from"):
-        model.forecast(other.states[0], 2)
+        model.forecast(other[0], 2)
 
 
 # ---------------------------------------------------------------------- what is refused

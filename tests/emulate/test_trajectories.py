@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from locum.core.errors import InvalidData
-from locum.emulate import Trajectories
+from locum.emulate import DynamicsReconstructor, KoopmanEmulator, Schema, SeriesForecaster, Trajectories
 
 
 def numbered(*lengths):
@@ -82,3 +86,51 @@ GAP[2:4, 0] = np.nan
 def test_bad_trajectories_are_refused(call, message):
     with pytest.raises(InvalidData, match=message):
         call()
+
+
+# ---------------------------------------------------------------------- schema
+def test_rows_of_one_kind_are_taken_and_arrays_get_the_time_between_rows():
+    schema = Trajectories.of(np.zeros((5, 2)), dt=0.5, names=["u", "v"], units=["m", ""], time_unit="s").schema
+    assert Schema.from_record(json.loads(json.dumps(asdict(schema)))) == schema
+    assert schema.taken(np.ones((4, 2))).dt == 0.5
+    runs = Trajectories.of(np.zeros((5, 2)), dt=0.5, units=["m", "kg"])  # names, and the unit of v, are not known to both
+    assert schema.taken(runs) is runs
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"data": np.zeros((5, 3))}, "2 columns of states, got 3"),
+        ({"names": ["u", "w"]}, "the columns u, v, got u, w"),
+        ({"units": ["km", "m/s"]}, "u in m, got km: convert first"),
+        ({"time_unit": "min"}, "times in s, got min"),
+        ({"dt": 0.1, "time_unit": "s"}, "times 0.5 apart, got 0.1 s"),
+    ],
+)
+def test_rows_of_another_kind_are_refused(other, words):
+    schema = Schema(2, 0.5, ("u", "v"), ("m", "m/s"), "s")
+    given = {"data": np.zeros((5, 2)), "dt": 0.5} | other
+    with pytest.raises(InvalidData, match=words):
+        schema.taken(Trajectories.of(given.pop("data"), **given))
+
+
+@pytest.mark.parametrize(
+    ("model", "ask"),
+    [
+        (KoopmanEmulator(4, max_updates=5), lambda m, runs: m.errors(runs, (2,))),
+        (KoopmanEmulator(4, max_updates=5), lambda m, runs: m.latent_information(runs)),
+        (KoopmanEmulator(4, max_updates=5), lambda m, runs: m.fidelity(runs)),
+        (
+            DynamicsReconstructor(latent_dim=4, hidden_dim=6, sequence_length=10, max_updates=50),
+            lambda m, runs: m.fidelity(runs),
+        ),
+        (SeriesForecaster(["u"], horizon=2, spans=(1, 3), regressor=Ridge()), lambda m, runs: m.calibrate(runs, 0.5)),
+    ],
+    ids=["errors", "information", "fidelity", "reconstructor", "forecaster"],
+)
+def test_emulators_refuse_trajectories_in_other_units(model, ask):
+    x = np.cumsum(np.random.default_rng(0).normal(size=(120, 2)), axis=0)
+    one, other = (Trajectories.of(x, names=["u", "v"], units=[unit, "s"]) for unit in ("m", "km"))
+    model.fit(one)
+    with pytest.raises(InvalidData, match="u in m, got km"):
+        ask(model, other)

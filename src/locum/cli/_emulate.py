@@ -142,14 +142,7 @@ def _loaded(emulator: Path, data: Path, time: str, run: str, gaps: str) -> tuple
     model, runs = load_emulator(emulator), read_trajectories(data, time=time, run=run, gaps=gaps)
     if not hasattr(model, "forecast"):
         raise InvalidData(f"expected an emulator of trajectories, got {type(model).__name__}: use it from Python")
-    if runs.dimension != model.n_features_in_:
-        raise InvalidData(f"expected {model.n_features_in_} columns of states in {data}, as in fit, got {runs.dimension}")
-    if abs(runs.dt / model.dt_ - 1) > 1e-3:
-        unit = f" {runs.time_unit}" if runs.time_unit else ""
-        raise InvalidData(
-            f"expected times {model.dt_:g} apart in {data}, as in fit, got {runs.dt:g}{unit}: take rows that far apart"
-        )
-    return model, runs
+    return model, model.schema_.taken(runs, where=f" in {data}, as in fit")
 
 
 def _draw(states: dict[str, Any], runs: Any, figure: Path) -> None:

@@ -58,10 +58,11 @@ from locum.emulate.saved import load_emulator
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
 from locum.emulate.symbolic import LawSource, SymbolicBenchmark, SymbolicTable
 from locum.emulate.tables import read_trajectories, write_trajectories
-from locum.emulate.trajectories import Trajectories
+from locum.emulate.trajectories import Schema, Trajectories
 
 __all__ = [
     "Trajectories",
+    "Schema",
     "read_trajectories",
     "write_trajectories",
     "load_emulator",

@@ -17,7 +17,7 @@ from locum.core.fidelity import Fidelity
 from locum.core.measures.values import IntervalCoverage
 from locum.core.region import Region
 from locum.emulate.stepper import Forecasts, history_of
-from locum.emulate.trajectories import Trajectories
+from locum.emulate.trajectories import Schema, Trajectories
 
 Array = NDArray[np.floating[Any]]
 
@@ -45,6 +45,7 @@ class WindowForecaster(Forecasts):
     inputs_: list[int]
     rows_: int
     n_features_in_: int
+    schema_: Schema
     region_: Region
 
     @abstractmethod
@@ -56,7 +57,7 @@ class WindowForecaster(Forecasts):
         require_whole(1, horizon=self.horizon, stride=self.stride)
         require_whole(0, random_state=random_state)
         runs = Trajectories.of(X)
-        self.n_features_in_, self.rows_ = runs.dimension, rows
+        self.schema_, self.n_features_in_, self.rows_ = runs.schema, runs.dimension, rows
         self.targets_ = columns_of(targets, runs)
         if isinstance(inputs, str):
             require_one_of(("targets", "all"), inputs=inputs)
@@ -114,7 +115,7 @@ class WindowForecaster(Forecasts):
         X : Trajectories, or what `Trajectories.of` takes
         """
         check_is_fitted(self, "region_")
-        windows = Trajectories.of(X).windows(self.rows_, self.stride)
+        windows = self.schema_.taken(X).windows(self.rows_, self.stride)
         return float(np.mean(~self.region_.inside(self._recent(windows))))
 
     # ------------------------------------------------------------------ bands
@@ -138,7 +139,8 @@ class WindowForecaster(Forecasts):
         -----
         Reference: Lee, Barber and Willett, arXiv 2306.06342.
         """
-        runs = Trajectories.of(X)
+        check_is_fitted(self, "region_")
+        runs = self.schema_.taken(X)
         if not 0 < level < 1:
             raise InvalidData(f"expected level= between 0 and 1, got {level!r}")
         if (len(runs) + 1) * (1 - level) < 1 - 1e-9:
@@ -175,7 +177,7 @@ class WindowForecaster(Forecasts):
         check_is_fitted(self, "bands_")
         at = (self.horizon if step is None else step) - 1
         require_whole(0, step=at)
-        errors, of = self._errors(Trajectories.of(X))
+        errors, of = self._errors(self.schema_.taken(X))
         missed = errors[:, at].ravel()
         half = np.broadcast_to(self.bands_[at], errors[:, at].shape).ravel()
         groups = np.repeat(of, errors.shape[2])

@@ -350,7 +350,7 @@ def judge_dynamics(
             f"expected runs of {history + horizon + 1} rows or more, got {min(runs.lengths)}: use smaller horizon= or history="
         )
     free = [_free_run(model, run, history) for run in runs.states]
-    floor = _stretches(runs, None if reference is None else Trajectories.of(reference), random_state)
+    floor = _stretches(runs, None if reference is None else runs.schema.taken(reference), random_state)
     scaled = [[run / spread for run in group] for group in (runs.states, free, floor)]
     report = compare_dynamics(*scaled[:2], other=scaled[2], method=method, random_state=random_state)
     far = [_forecasts(model, run, min(steps, len(run) - history - 1), origins, history) for run in runs.states]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,13 +29,13 @@ from locum.emulate._gtf_regions import Cycle, cycles
 from locum.emulate._packed import read_packed, write_packed
 from locum.emulate.dynamics import DynamicsReport, judge_dynamics
 from locum.emulate.stepper import Differentiates, Encodes, Forecasts
-from locum.emulate.trajectories import Trajectories
+from locum.emulate.trajectories import Schema, Trajectories
 
 __all__ = ["Cycle", "DynamicsReconstructor"]
 
 Array = NDArray[np.floating[Any]]
 
-_FORMAT = 1
+_FORMAT = 2
 _FORCINGS = ("adaptive", "constant", "sparse", "full", "free")
 _RUN_IN = 1000  # steps from an observed state to the model's own attractor
 
@@ -103,6 +104,8 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
     parameters_ : dict of ndarray
         Of the network, in standardised units.
     mean_, scale_ : ndarray of shape (N,)
+    schema_ : Schema
+        Columns, units and the time between rows, which trajectories that come later must have.
     dt_ : float
     alpha_history_, grad_norm_history_ : ndarray of shape (epochs,)
         α after each epoch, and the largest norm of a gradient within it.
@@ -262,7 +265,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         n = rows.shape[1]
         self.mean_ = rows.mean(axis=0) if self.standardize else np.zeros(n)
         self.scale_ = rows.std(axis=0) if self.standardize else np.ones(n)
-        self.dt_, self.n_features_in_ = runs.dt, n
+        self.schema_, self.dt_, self.n_features_in_ = runs.schema, runs.dt, n
         self._last = rows[-1]
 
     def _flat(self, observed: int, inputs: int) -> Flat:
@@ -387,7 +390,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         check_is_fitted(self, "parameters_")
         known = self._seen if reference is None else reference
         return judge_dynamics(
-            self, X_test, reference=known, horizon=horizon, exponent=exponent, origins=origins, history=1,
+            self, self.schema_.taken(X_test), reference=known, horizon=horizon, exponent=exponent, origins=origins, history=1,
             random_state=self.random_state,
         )  # fmt: skip
 
@@ -395,7 +398,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Settings and sizes, and arrays by name; the runs fitted on are not among them."""
         check_is_fitted(self, "parameters_")
-        record = {"settings": self.get_params(deep=False), "dt": self.dt_, "inputs": self._cell.inputs}
+        record = {"settings": self.get_params(deep=False), "schema": asdict(self.schema_), "inputs": self._cell.inputs}
         names = ("mean_", "scale_", "alpha_history_", "grad_norm_history_", "loss_history_")
         return record, {name: getattr(self, name) for name in names} | {"vector": self._vector, "last": self._last}
 
@@ -407,7 +410,8 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         model._check_settings()
         for name in ("mean_", "scale_", "alpha_history_", "grad_norm_history_", "loss_history_"):
             setattr(model, name, arrays[name])
-        model.dt_, model.n_features_in_ = float(record["dt"]), len(arrays["mean_"])
+        model.schema_ = Schema.from_record(record["schema"])
+        model.dt_, model.n_features_in_ = model.schema_.dt, model.schema_.dimension
         model._last, model._seen = arrays["last"], None
         flat = model._flat(model.n_features_in_, int(record["inputs"]))
         if arrays["vector"].shape != (flat.size,):

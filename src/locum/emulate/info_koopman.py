@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
@@ -21,13 +22,13 @@ from locum.emulate.dynamics import DynamicsReport, judge_dynamics
 from locum.emulate.exported import Exports
 from locum.emulate.rivals import LaggedMap, Persistence
 from locum.emulate.stepper import Encodes, Forecasts, Steps
-from locum.emulate.trajectories import Trajectories
+from locum.emulate.trajectories import Schema, Trajectories
 
 __all__ = ["KoopmanEmulator", "KoopmanWarning", "Modes"]
 
 Array = NDArray[np.floating[Any]]
 
-_FORMAT = 1
+_FORMAT = 2
 _FORMS = ("ae", "vae")
 _INFORMATION = ("infonce", "infonce-mean", "gaussian")
 _OPERATORS = ("ridge", "learned")
@@ -105,6 +106,8 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
     effective_dimension_ : float
         Exponential of the entropy of the training latents: how many directions they fill.
     mean_, scale_ : ndarray of shape (d,)
+    schema_ : Schema
+        Columns, units and the time between rows, which trajectories that come later must have.
     dt_ : float
     loss_history_ : ndarray of shape (epochs,)
     n_features_in_ : int
@@ -264,7 +267,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
         mean, spread = alike.mean(axis=0), alike.std(axis=0)
         times = rows.shape[1] // alike.shape[1]
         self.mean_, self.scale_ = np.tile(mean, times), np.tile(np.where(spread > 0, spread, 1.0), times)
-        self.dt_, self.n_features_in_, self._last = runs.dt, rows.shape[1], rows[-1]
+        self.schema_, self.dt_, self.n_features_in_, self._last = runs.schema, runs.dt, rows.shape[1], rows[-1]
 
     def _take_map(self, found: Any) -> None:
         """Be what a map of a node says, for the whole graph."""
@@ -415,7 +418,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
         check_is_fitted(self, "operator_")
         if X is None and self._seen is None:
             raise InvalidData("a model that was loaded does not hold the runs it was fitted on: give X")
-        return self._seen if X is None else Trajectories.of(X)  # type: ignore[return-value]
+        return self._seen if X is None else self.schema_.taken(X)  # type: ignore[return-value]
 
     def regulator(self, state_cost: ArrayLike | None = None, control_cost: ArrayLike | None = None) -> Array:
         """Gain F of the linear-quadratic regulator in the latent space, shape (k, m): ``u = F (z_goal - z)``.
@@ -455,7 +458,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
             principal components as there are latents, for fields).
         """
         check_is_fitted(self, "operator_")
-        runs = Trajectories.of(X_test)
+        runs = self.schema_.taken(X_test)
         models: dict[str, Forecasts] = {"Koopman": self, "persistence": Persistence().fit(runs)}
         if self._seen is not None:
             few = None if self.shape is None else min(len(self.operator_), sum(self._seen.lengths) - 1)
@@ -485,7 +488,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
         check_is_fitted(self, "operator_")
         known = self._seen if reference is None else reference
         return judge_dynamics(
-            self, X_test, reference=known, horizon=horizon, exponent=exponent, origins=origins, history=1,
+            self, self.schema_.taken(X_test), reference=known, horizon=horizon, exponent=exponent, origins=origins, history=1,
             random_state=self.random_state,
         )  # fmt: skip
 
@@ -503,7 +506,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
         settings = self.get_params(deep=False) | {"device": "cpu", "adjacency": None, "hidden": list(self.hidden)}
         arrays = {name: getattr(self, name) for name in _ARRAYS} | {"adjacency": self._graph(self.n_features_in_)}
         weights = {f"net.{name}": value.cpu().numpy() for name, value in self._model.state_dict().items()}
-        told = {"settings": settings, "dt": self.dt_, "effective_dimension": self.effective_dimension_}
+        told = {"settings": settings, "schema": asdict(self.schema_), "effective_dimension": self.effective_dimension_}
         write_packed(path, self, _FORMAT, told, arrays | weights)
 
     @classmethod
@@ -529,8 +532,8 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
         model._check_settings()
         for name in _ARRAYS:
             setattr(model, name, arrays.pop(name))
-        model.dt_, model.effective_dimension_ = float(record["dt"]), float(record["effective_dimension"])
-        model.n_features_in_, model._seen = len(model.mean_), None
+        model.schema_, model.effective_dimension_ = Schema.from_record(record["schema"]), float(record["effective_dimension"])
+        model.dt_, model.n_features_in_, model._seen = model.schema_.dt, model.schema_.dimension, None
         model._model = model._made(graph, model.n_features_in_, model.input_operator_.shape[1])
         try:
             model._model.load_state_dict({name[4:]: torch.as_tensor(value) for name, value in arrays.items()})

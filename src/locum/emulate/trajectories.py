@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,66 @@ from numpy.typing import ArrayLike, NDArray
 
 from locum.core.errors import InvalidData, require_one_of, require_whole
 
-__all__ = ["Trajectories"]
+__all__ = ["Schema", "Trajectories"]
 
 Array = NDArray[np.float64]
 
 _UNEVEN = 1e-3  # of a step
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a row is: columns with their units, and the time to the next row. What is not known is empty.
+
+    Parameters
+    ----------
+    dimension : int
+    dt : float
+    names, units : tuple of str, default=()
+        Of the columns.
+    time_unit : str, default=""
+    """
+
+    dimension: int
+    dt: float
+    names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    time_unit: str = ""
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Schema:
+        """What `dataclasses.asdict` and a file of JSON have made of one."""
+        return cls(**{**record, "names": tuple(record["names"]), "units": tuple(record["units"])})
+
+    def taken(self, data: Any, where: str = "") -> Trajectories:
+        """Trajectories whose rows are such ones.
+
+        Parameters
+        ----------
+        data : Trajectories, or what `Trajectories.of` takes
+            Arrays are taken to have this time between rows.
+        where : str, default=""
+            Where the data are from, for errors.
+
+        Raises
+        ------
+        InvalidData
+            Rows of other columns, in other units, or at other times apart.
+        """
+        runs = data if isinstance(data, Trajectories) else Trajectories.of(data, dt=self.dt)
+        if runs.dimension != self.dimension:
+            raise InvalidData(f"expected {self.dimension} columns of states{where}, got {runs.dimension}")
+        if self.names and runs.names and self.names != runs.names:
+            raise InvalidData(f"expected the columns {', '.join(self.names)}{where}, got {', '.join(runs.names)}")
+        told = self.names or runs.names or tuple(f"column {j}" for j in range(self.dimension))
+        pairs = [*zip(told, self.units, runs.units, strict=True)] if self.units and runs.units else []
+        for name, ours, theirs in [*pairs, ("times", self.time_unit, runs.time_unit)]:
+            if ours and theirs and ours != theirs:
+                raise InvalidData(f"expected {name} in {ours}{where}, got {theirs}: convert first")
+        if abs(runs.dt / self.dt - 1) > _UNEVEN:
+            unit = f" {runs.time_unit}" if runs.time_unit else ""
+            raise InvalidData(f"expected times {self.dt:g} apart{where}, got {runs.dt:g}{unit}: take rows that far apart")
+        return runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +171,11 @@ class Trajectories:
     def dimension(self) -> int:
         """d."""
         return self.states[0].shape[1]
+
+    @property
+    def schema(self) -> Schema:
+        """What a row is."""
+        return Schema(self.dimension, self.dt, self.names, self.units, self.time_unit)
 
     @property
     def lengths(self) -> tuple[int, ...]:
