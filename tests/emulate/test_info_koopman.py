@@ -15,6 +15,8 @@ from locum.emulate._koopman_information import (  # noqa: E402
     neighbour_information,
     ridge_operator,
 )
+from locum.emulate._koopman_networks import begin_at_unit_variance, convolutional  # noqa: E402
+from locum.nets import seeded  # noqa: E402
 
 SMALL = {"hidden": (16,), "neighbours": 2, "window": 8, "batch_size": 16, "lr": (1e-2, 1e-3)}
 PLAIN = {"alpha": 0.0, "gamma": 0.0}
@@ -256,3 +258,17 @@ def test_data_are_refused_with_what_is_wrong(turning):
         turning.step(np.zeros(7))
     with pytest.raises(InvalidData, match="controls="):
         turning.regulator()
+
+
+@pytest.mark.parametrize("gaussian", [False, True])
+def test_latents_begin_with_unit_variance_however_deep_the_encoder(gaussian):
+    rows = torch.as_tensor(np.random.default_rng(0).normal(size=(300, 2 * 16 * 16)), dtype=torch.float32)
+    with seeded(0):
+        coder = convolutional((2, 16, 16), 6, 0.25, gaussian=gaussian)
+    assert coder.encode(rows).std(dim=0).max() < 0.5  # which is why
+    variances = coder.encoder(rows)[:, 6:]
+    begin_at_unit_variance(coder, rows)
+    z = coder.encode(rows)
+    np.testing.assert_allclose(z.mean(dim=0).detach(), 0.0, atol=1e-3)
+    np.testing.assert_allclose(z.std(dim=0).detach(), 1.0, atol=1e-3)
+    np.testing.assert_array_equal(coder.encoder(rows)[:, 6:].detach(), variances.detach())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Coder", "convolutional", "perceptron"]
+__all__ = ["Coder", "begin_at_unit_variance", "convolutional", "perceptron"]
 
 _CHANNELS = (16, 32, 64, 128, 256)
 
@@ -85,6 +85,22 @@ def convolutional(shape: tuple[int, int, int], latent_dim: int, width: float, *,
     for one in (encoder, decoder):
         one.to(memory_format=torch.channels_last)
     return Coder(_Rows(encoder), _Rows(decoder), latent_dim, gaussian=gaussian)
+
+
+def begin_at_unit_variance(coder: Coder, rows: torch.Tensor) -> None:
+    """Scale the last layer of the encoder, a linear one, so that latent states of these rows have mean 0 and variance 1.
+
+    The entropy of their spread knows no scale. Where they hardly differ at first, as behind five convolutions, its slope is all
+    that training follows: they fill every direction and tell nothing of the state. Initial values from data are those of
+    Salimans and Kingma, arXiv 1602.07868, section 3.
+    """
+    last = [one for one in coder.encoder.modules() if isinstance(one, nn.Linear)][-1]
+    m = coder.latent_dim
+    with torch.no_grad():
+        z = coder.encode(rows).reshape(-1, m)
+        spread = z.std(dim=0).clamp(min=torch.finfo(z.dtype).tiny)
+        last.weight[:m] /= spread[:, None]
+        last.bias[:m] = (last.bias[:m] - z.mean(dim=0)) / spread
 
 
 class _Rows(nn.Module):

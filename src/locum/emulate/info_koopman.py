@@ -29,6 +29,7 @@ __all__ = ["KoopmanEmulator", "KoopmanWarning", "Modes"]
 Array = NDArray[np.floating[Any]]
 
 _FORMAT = 2
+_FIRST_ROWS = 512  # that the encoder is scaled on before it is trained
 _FORMS = ("ae", "vae")
 _INFORMATION = ("infonce", "infonce-mean", "gaussian")
 _OPERATORS = ("ridge", "learned")
@@ -238,6 +239,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
         import torch
 
         from locum.emulate import _koopman_training as training
+        from locum.emulate._koopman_networks import begin_at_unit_variance
 
         rows = torch.as_tensor((runs.stacked() - self.mean_) / self.scale_, dtype=torch.float32)
         inputs = torch.as_tensor(driven, dtype=torch.float32)
@@ -245,6 +247,8 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
             training.Windows(rows, inputs, torch.as_tensor(runs.window_starts(length)), length) for length in (self.window, 2)
         )
         self._model = self._made(graph, runs.dimension, driven.shape[1])
+        if isinstance(self.encoder, str):
+            begin_at_unit_variance(self._model.coder, self._model.nodes(rows[:: -(-len(rows) // _FIRST_ROWS)].to(self.device)))
         history = training.fitted(
             self._model, windows, self._weights(), updates=self.max_updates, updates_per_epoch=_UPDATES_PER_EPOCH,
             batch_size=self.batch_size, lr=self.lr, clip=self.clip, device=self.device, checkpoint=checkpoint,
