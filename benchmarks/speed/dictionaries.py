@@ -6,7 +6,7 @@ machines can be compared. Rows are drawn from a planted dictionary of the same n
 active a row. Medians of some runs, each from the tenth step on, with what feeds them; peak memory is that of the device (of the
 process on a CPU).
 
-Writes benchmarks/speed/dictionaries/<device>.json and prints one JSON line.
+Writes benchmarks/speed/dictionaries/<device>.json, anew after each encoder, and prints one JSON line.
 
     python benchmarks/speed/dictionaries.py [--device cuda] [--width 576] [--latents 18432] [--batch 4096] [--steps 200]
         [--runs 3]
@@ -105,7 +105,12 @@ def main() -> None:
     top = ceiling(asked.device)
     X = rows(asked.batch * asked.steps, asked.width, asked.latents, 0)
     product = 2 * asked.batch * asked.width * asked.latents
-    told = {}
+    device = "cpu" if asked.device == "cpu" else torch.cuda.get_device_name(asked.device)
+    told: dict[str, Any] = {}
+    line = vars(asked) | {"device": device, "ceiling_TFLOPs": round(top / 1e12, 2), "encoders": told}
+    line |= {"torch": torch.__version__, "python": platform.python_version()}
+    HERE.mkdir(exist_ok=True)
+    file = HERE / f"{re.sub('[^a-z0-9]+', '-', device.lower())}.json"
     for name, encoder in ENCODERS.items():
         if asked.device != "cpu":
             torch.cuda.reset_peak_memory_stats()
@@ -119,12 +124,7 @@ def main() -> None:
             "peak_GiB": round(memory(asked.device), 2),
         }
         print(name, told[name], flush=True)
-    device = "cpu" if asked.device == "cpu" else torch.cuda.get_device_name(asked.device)
-    line = vars(asked) | {"device": device, "ceiling_TFLOPs": round(top / 1e12, 2), "encoders": told}
-    line |= {"torch": torch.__version__, "python": platform.python_version()}
-    HERE.mkdir(exist_ok=True)
-    file = HERE / f"{re.sub('[^a-z0-9]+', '-', device.lower())}.json"
-    file.write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(line))
 
 
