@@ -42,7 +42,8 @@ def test_parquet_is_read_as_csv_is(runs, tmp_path):
     same(read_trajectories(tmp_path / "runs.parquet"), runs)
 
 
-def test_arrays_are_flattened_and_keep_their_units(tmp_path):
+@pytest.mark.parametrize("form", ["nc, 3", "nc, 4", "h5", "zarr"])
+def test_arrays_are_flattened_and_keep_their_units(tmp_path, form):
     xarray = pytest.importorskip("xarray")
     field, height = np.arange(60.0).reshape(2, 5, 3, 2), np.arange(10.0).reshape(5, 2).T
     held = xarray.Dataset(
@@ -53,13 +54,34 @@ def test_arrays_are_flattened_and_keep_their_units(tmp_path):
         },
         coords={"time": ("time", 0.25 * np.arange(5), {"units": "h"})},
     )
-    held.to_netcdf(tmp_path / "fields.nc", engine="scipy")
-    found = read_trajectories(tmp_path / "fields.nc")
+    file = tmp_path / f"fields.{form.partition(',')[0]}"
+    if form == "zarr":
+        held.to_zarr(file, consolidated=False)
+    else:
+        held.to_netcdf(file, engine="scipy" if form == "nc, 3" else "h5netcdf")
+    found = read_trajectories(file)
     assert (len(found), found.dimension, found.dt, found.time_unit) == (2, 7, 0.25, "h")
     assert found.names[:2] == ("field[0]", "field[1]")
     assert found.names[-1] == "height"
     assert found.units[-2:] == ("m/s", "m")
     np.testing.assert_array_equal(found.states[1], np.column_stack([field[1].reshape(5, 6), height[1]]))
+
+
+def test_plain_hdf5_is_read_by_the_number_of_a_dimension(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        file["x"] = np.arange(12.0).reshape(6, 2)
+    with pytest.raises(InvalidData, match=r"dimension 'time' .* phony_dim_0, phony_dim_1"):
+        read_trajectories(tmp_path / "plain.h5")
+    assert read_trajectories(tmp_path / "plain.h5", time="phony_dim_0").states[0].shape == (6, 2)
+
+
+@pytest.mark.parametrize("name", ["cut.nc", "cut.h5", "cut.zarr"])
+def test_array_files_that_are_none_are_refused(tmp_path, name):
+    file = tmp_path / name
+    file.mkdir() if name.endswith("zarr") else file.write_bytes(b"\x89HDF\r\n\x1a\n and no more")
+    with pytest.raises(InvalidData, match="cannot be read"):
+        read_trajectories(file)
 
 
 def test_columns_without_times_are_one_apart_and_gaps_are_told(tmp_path):

@@ -28,8 +28,9 @@ def read_trajectories(path: Any, *, time: str = "time", run: str = "run", gaps: 
 
     A table (``.csv``, ``.parquet``) has a row a time, with a column of times (left out, they are 1 apart), one that tells runs
     apart where there are several, and a column for each state. A unit stands in brackets behind a name: ``speed [m/s]``.
-    An array file (``.nc``, ``.h5``, ``.zarr``) holds variables along a dimension of times, and along one of runs where there
-    are several; further dimensions are flattened; units are those that variables have.
+    An array file (``.nc`` of NetCDF 3 or 4, ``.h5``, ``.zarr``) holds variables along a dimension of times, and along one of
+    runs where there are several; further dimensions are flattened; units are those that variables have. Dimensions of HDF5
+    that have no names are called phony_dim_0, phony_dim_1, and so on.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def read_trajectories(path: Any, *, time: str = "time", run: str = "run", gaps: 
     InvalidData
         Another kind of file, a cell that is no number (told with its line), no column of states, times that are uneven.
     MissingExtra
-        Parquet without pyarrow, array files without xarray.
+        Parquet without pyarrow, array files without xarray and what it reads HDF5 or Zarr by.
     """
     file = Path(path)
     if file.suffix not in (*_TABLES, *_ARRAYS):
@@ -147,12 +148,27 @@ def _numbers(file: Path, name: str, values: list[Any]) -> Array:
 
 
 # ---------------------------------------------------------------------- arrays
+def _engine(file: Path) -> dict[str, Any]:
+    """What xarray reads a file by; NetCDF 3 begins with CDF, and NetCDF 4 is HDF5."""
+    if file.suffix == ".zarr":
+        need("zarr", "a Zarr store", "emulate")
+        return {"engine": "zarr", "consolidated": False}
+    with file.open("rb") as held:
+        old = held.read(3) == b"CDF"
+    if old:
+        return {"engine": "scipy"}
+    need("h5netcdf", "a file of NetCDF 4 or HDF5", "emulate")
+    need("h5py", "a file of NetCDF 4 or HDF5", "emulate")
+    return {"engine": "h5netcdf", "phony_dims": "sort"}
+
+
 def _from_arrays(file: Path, time: str, run: str, gaps: str) -> Trajectories:
     xarray = need("xarray", "files of arrays", "emulate")
+    engine = _engine(file)
     try:
-        with xarray.open_dataset(file, decode_times=False) as opened:
+        with xarray.open_dataset(file, decode_times=False, **engine) as opened:
             held = opened.load()
-    except ValueError as error:  # no engine for this kind of file is installed
+    except (ValueError, TypeError, OSError) as error:  # cut short, or another kind of file under this name
         raise InvalidData(f"{file} cannot be read: {error}") from error
     chosen = [name for name, one in held.data_vars.items() if time in one.dims]
     if not chosen:
