@@ -4,7 +4,8 @@ The default `Optimizer` minimises six functions whose optimum is known. Every su
 warped as the loop warps them, beside BoTorch's `SingleTaskGP` as it comes, and foretells 200 fresh points within five percent
 of each range of the optimum nearest to the best point found, and 200 anywhere. Told are the coverage of 90 % intervals at both,
 and the log score near the optimum above one normal distribution for all values; intervals are Student's over runs (functions
-and seeds), never over points. Beside it, what the card of the run says: the coverage of intervals foretold of points proposed.
+and seeds), never over points. Beside it, what the card of the run says: the coverage of intervals foretold of points proposed;
+and the coverage of `Optimizer.interval`, which is as wide as those show it must be.
 
 Runs that are done are kept in ~/.cache/locum/calibration. Writes benchmarks/peers/calibration/result.json and prints one JSON
 line; exits with 1 unless the default surrogate's coverage near the optimum is between 0.8 and 1.
@@ -78,8 +79,8 @@ SURROGATES: dict[str, Callable[[], Surrogate]] = {
 }
 
 
-def run(name: str, seed: int, budget: int, quick: bool) -> dict[str, Any]:
-    """One run, and what each surrogate makes of its evaluations."""
+def ran(name: str, seed: int, budget: int) -> tuple[Any, Optimizer, Callable[[Any], Any], dict[str, Any], Any]:
+    """The function, a run on it, its answers for points, rows near the optimum and anywhere, and the optimum with the best."""
     function = FUNCTIONS[name]()
     low, high = function.bounds.double().numpy()
     optima = (function.optimizers.double().numpy() - low) / (high - low)
@@ -92,15 +93,33 @@ def run(name: str, seed: int, budget: int, quick: bool) -> dict[str, Any]:
     while len(optimizer.values) < budget:
         points = optimizer.ask()
         optimizer.tell(points, answer(points).tolist())
-    result = optimizer.result()
-    rows, values = space.encode(optimizer.points), -np.array(optimizer.values)
-    best = rows[values.argmax()]
+    best = space.encode(optimizer.points)[int(np.argmin(optimizer.values))]
     centre = optima[np.abs(optima - best).max(axis=1).argmin()]
     rng = np.random.default_rng([seed, len(name)])
     places = {
         "near": np.clip(centre + rng.uniform(-NEAR, NEAR, size=(POINTS, len(low))), 0, 1),
         "anywhere": rng.uniform(size=(POINTS, len(low))),
     }
+    return function, optimizer, answer, places, (centre, best)
+
+
+def stretched(name: str, seed: int, budget: int) -> dict[str, float]:
+    """Coverage of intervals as wide as what the run foretold shows they must be."""
+    _, optimizer, answer, places, _ = ran(name, seed, budget)
+    out = {}
+    for where, U in places.items():
+        points = optimizer.space.decode(U)
+        low, _, high = optimizer.interval(points, LEVEL).T
+        truth = answer(points)
+        out[where] = float(((low <= truth) & (truth <= high)).mean())
+    return out
+
+
+def run(name: str, seed: int, budget: int, quick: bool) -> dict[str, Any]:
+    """One run, and what each surrogate makes of its evaluations."""
+    function, optimizer, answer, places, (centre, best) = ran(name, seed, budget)
+    space, result = optimizer.space, optimizer.result()
+    rows, values = space.encode(optimizer.points), -np.array(optimizer.values)
     warp = PowerWarp().fit(values)
     warped, truth = warp(values), {where: warp(-answer(space.decode(U))) for where, U in places.items()}
     plain = stats.norm.logpdf(truth["near"], warped.mean(), warped.std())
@@ -142,6 +161,11 @@ def main() -> int:
         for seed in range(seeds)
         for name in names
     ]
+    wide = [
+        kept(["interval", name, seed], partial(stretched, name, seed, 20 if asked.quick else asked.budget))
+        for seed in range(seeds)
+        for name in names
+    ]
     table = {
         one: {
             what: told([r["surrogates"][one][what] for r in runs])
@@ -152,6 +176,7 @@ def main() -> int:
     whole = {
         "benchmark": "peers/calibration", "holds": 0.8 <= table[DEFAULT]["near"]["mean"] <= 1.0, "runs": len(runs),
         "coverage": {one: {where: row[where] for where in ("near", "anywhere")} for one, row in table.items()},
+        "coverage of the run's own intervals": {where: told([one[where] for one in wide]) for where in ("near", "anywhere")},
         "coverage on the card of the run": told([r["card"][0] for r in runs if r["card"] is not None]),
     }  # fmt: skip
     if not asked.quick:

@@ -27,6 +27,8 @@ from locum.optimize import (
     objective,
     rows_of,
 )
+from locum.optimize.result import Foretold, deviations
+from locum.optimize.warp import Power
 
 SPACE = Space([Real("x", -5.0, 10.0), Real("y", 0.0, 15.0)])
 MIXED = Space(
@@ -175,6 +177,36 @@ def test_each_point_is_foretold_before_it_is_evaluated():
 
 
 # ---------------------------------------------------------------------- paid for
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_intervals_are_as_wide_as_what_was_foretold_shows(direction):
+    sign = 1.0 if direction == "minimize" else -1.0
+    optimizer = Optimizer(Space.box([(0.0, 1.0)] * 2), direction=direction, initial=5, random_state=0)
+    for _ in range(8):
+        points = optimizer.ask()
+        optimizer.tell(points, [sign * float(np.cos(9 * p["x0"]) + p["x1"] ** 2) for p in points])
+    line = [{"x0": x, "x1": 0.3} for x in np.linspace(0, 1, 9)]
+    low, middle, high = optimizer.interval(line).T
+    assert (low < middle).all()
+    assert (middle < high).all()
+    narrow = optimizer.interval(line, 0.5)
+    assert ((low < narrow[:, 0]) & (narrow[:, 2] < high)).all()
+    with pytest.raises(InvalidData, match="level="):
+        optimizer.interval(line, 1.0)
+
+
+def test_intervals_reach_as_far_as_errors_foretold_did():
+    def told(errors):
+        return [Foretold(0.0, 2.0, 0.0, 1.0, Power(), value=2.0 * one) for one in errors]
+
+    normal = 1.6448536
+    assert deviations(told(np.linspace(0.1, 5, 9)), 0.9) == pytest.approx(normal)  # too few to say
+    assert deviations(told(np.linspace(0, 1, 40)), 0.9) == pytest.approx(normal)  # never narrower
+    errors = np.arange(1.0, 20.0)
+    assert deviations(told(np.random.default_rng(0).permutation(errors) * -1), 0.9) == 18.0  # the (19 + 1) 0.9th
+    assert deviations([*told(errors), Foretold(0.0, 1.0, 0.0, 1.0, Power())], 0.9) == 18.0  # one is not evaluated yet
+    assert deviations(told(errors), 0.99) == 19.0
+
+
 def test_a_run_that_was_killed_goes_on_with_the_same_points_and_pays_for_none_twice(tmp_path):
     calls = []
 

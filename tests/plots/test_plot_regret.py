@@ -41,7 +41,7 @@ def test_a_slice_shows_what_is_believed_and_where_to_look_next():
     optimizer.tell(points, [point["x"] ** 2 for point in points])
     above, below = plot_slice(optimizer, "x", {"x": 0.0, "c": "a"})
     at, mean = above.lines[0].get_data()
-    np.testing.assert_allclose(mean, optimizer.foretell([{"x": x, "c": "a"} for x in at])[0])
+    np.testing.assert_allclose(mean, optimizer.interval([{"x": x, "c": "a"} for x in at])[:, 1])
     assert mean[0] < mean[-1]
     np.testing.assert_allclose(above.lines[1].get_ydata(), optimizer.values)
     worth = below.lines[0].get_ydata()

@@ -16,7 +16,7 @@ from locum.optimize.surrogate import Surrogate, given_noise, need_botorch
 if TYPE_CHECKING:
     from botorch.models.model import Model
 
-__all__ = ["GradientGaussianProcess", "TakesGradients", "derivative_covariance", "unit_gradients"]
+__all__ = ["GradientGaussianProcess", "TakesGradients", "checked_gradients", "derivative_covariance", "unit_gradients"]
 
 _FLOAT = NDArray[np.float64]
 KERNELS = ("rbf", "matern52")
@@ -128,6 +128,20 @@ def derivative_covariance(A: ArrayLike, X: ArrayLike, lengths: ArrayLike, kernel
 
     left, right, by = (torch.as_tensor(part) for part in (one, two, scale))
     return covariance(kernel, left, right, by, True, True).numpy()
+
+
+def checked_gradients(
+    surrogate: Surrogate, space: Space, points: Sequence[Mapping[str, Any]], given: ArrayLike | None, worked: NDArray[np.bool_]
+) -> _FLOAT:
+    """Slopes in the columns of the unit cube, those of evaluations that failed aside; of no columns for a surrogate without."""
+    if not isinstance(surrogate, TakesGradients):
+        if given is not None:
+            raise InvalidData(f"{type(surrogate).__name__} takes no gradients; use GradientGaussianProcess()")
+        return np.zeros((len(points), 0))
+    out = np.full((len(points), 0), np.nan) if given is None else np.asarray(given, dtype=float)
+    if out.shape != (len(points), len(space)) or not np.isfinite(out[worked]).all():
+        raise InvalidData(f"expected finite gradients of shape ({len(points)}, {len(space)}), got shape {out.shape}")
+    return unit_gradients(space, points, out)
 
 
 def unit_gradients(space: Space, points: Sequence[Mapping[str, Any]], gradients: _FLOAT) -> _FLOAT:

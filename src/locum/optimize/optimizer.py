@@ -16,9 +16,9 @@ from locum.core.fidelity import Fidelity
 from locum.core.target import Budget, Target
 from locum.optimize.acquisition import Acquisition, ExpectedImprovement, Known, ValueOfInformation
 from locum.optimize.goal import Goal, Objective
-from locum.optimize.gradients import TakesGradients, unit_gradients
+from locum.optimize.gradients import TakesGradients, checked_gradients, unit_gradients
 from locum.optimize.objective import objective, rows_of
-from locum.optimize.result import Foretold, Result, fidelity_of
+from locum.optimize.result import Foretold, Result, deviations, fidelity_of
 from locum.optimize.space import Point, Space
 from locum.optimize.surrogate import GaussianProcess, Surrogate, evenly, need_botorch
 from locum.optimize.warp import Power, PowerWarp
@@ -204,7 +204,7 @@ class Optimizer:
             raise InvalidData("expected finite values, or NaN for an evaluation that failed, got infinity")
         worked = np.isfinite(found)
         kept = self._checked_constraints(constraints, worked)
-        slopes = self._checked_gradients(checked, gradients, worked)
+        slopes = checked_gradients(self.surrogate, self.space, checked, gradients, worked)
         for i, (point, value) in enumerate(zip(checked, found, strict=True)):
             key = self.space.key(point)
             self._keys.add(key)
@@ -225,16 +225,6 @@ class Optimizer:
         if not np.isfinite(out[worked]).all():
             raise InvalidData("expected finite constraints of evaluations that did not fail, got NaN or infinity")
         return out
-
-    def _checked_gradients(self, points: list[Point], given: ArrayLike | None, worked: NDArray[np.bool_]) -> _FLOAT:
-        if not isinstance(self.surrogate, TakesGradients):
-            if given is not None:
-                raise InvalidData(f"{type(self.surrogate).__name__} takes no gradients; use GradientGaussianProcess()")
-            return np.zeros((len(points), 0))
-        out = np.full((len(points), 0), np.nan) if given is None else np.asarray(given, dtype=float)
-        if out.shape != (len(points), len(self.space)) or not np.isfinite(out[worked]).all():
-            raise InvalidData(f"expected finite gradients of shape ({len(points)}, {len(self.space)}), got shape {out.shape}")
-        return unit_gradients(self.space, points, out)
 
     @property
     def pending(self) -> list[Point]:
@@ -275,6 +265,24 @@ class Optimizer:
         if self.warp is not None:
             mean, sd = warp.moments(mean, sd)
         return self._sign * mean, sd
+
+    def interval(self, points: Sequence[Mapping[str, Any]], level: float = 0.9) -> _FLOAT:
+        """Lower end, median and upper end of new evaluations at some points, shape (n, 3).
+
+        As wide as would have covered what was proposed so far, each foretold before it was evaluated, and no less than a normal
+        interval. Conformal if steps were alike; compare Stanton, Maddox and Wilson, arXiv 2210.12496.
+
+        Parameters
+        ----------
+        points : sequence of points
+        level : float, default=0.9
+        """
+        if not 0 < level < 1:
+            raise InvalidData(f"expected level= between 0 and 1, got {level!r}")
+        surrogate, _, warp = self._surrogates()
+        mean, sd = surrogate.predict(self.space.encode(points), return_std=True)
+        half = deviations(self._foretold.values(), level) * sd
+        return np.sort(self._sign * warp.inverse(mean[:, None] + half[:, None] * np.array([-1.0, 0.0, 1.0])), axis=1)
 
     def worth(self, points: Sequence[Mapping[str, Any]]) -> _FLOAT:
         """Values of the acquisition at some points, as the next `ask` would have them.

@@ -16,7 +16,7 @@ from locum.core.fidelity import Fidelity
 from locum.optimize.space import Point
 from locum.optimize.warp import Power
 
-__all__ = ["FEWEST", "Foretold", "Result", "coverage", "fidelity_of"]
+__all__ = ["FEWEST", "Foretold", "Result", "coverage", "deviations", "fidelity_of"]
 
 _FLOAT = NDArray[np.float64]
 _LEVEL = 0.9
@@ -129,6 +129,27 @@ class Foretold:
     def told(self, value: float) -> None:
         """Take what it gave; neither coverage nor a difference of log scores depends on the warp."""
         self.value = float(self.warp(value))
+
+
+def deviations(foretold: Iterable[Foretold], level: float) -> float:
+    """How many standard deviations an interval must reach to either side to have covered what was proposed.
+
+    Parameters
+    ----------
+    foretold : iterable of Foretold
+    level : float
+
+    Returns
+    -------
+    float
+        The conformal quantile of standardised errors, and no less than that of a normal distribution; the latter alone with
+        too few points.
+    """
+    normal = float(stats.norm.isf((1 - level) / 2))
+    off = sorted(abs(one.value - one.mean) / one.sd for one in foretold if math.isfinite(one.value))
+    if len(off) < FEWEST:
+        return normal
+    return max(normal, off[min(math.ceil((len(off) + 1) * level), len(off)) - 1])
 
 
 def fidelity_of(foretold: Iterable[Foretold], random_state: int) -> tuple[Fidelity, ...]:

@@ -84,10 +84,9 @@ def plot_slice(optimizer: Any, name: str, point: Mapping[str, Any] | None = None
     base = optimizer.recommend() if point is None else point
     at = list(dict.fromkeys(one.decode([u]) for u in np.linspace(0, 1, _POINTS)))
     line = [{**base, name: value} for value in at]
-    (mean, sd), worth = optimizer.foretell(line), optimizer.worth(line)
+    (low, middle, high), worth = optimizer.interval(line).T, optimizer.worth(line)
     above, below = pyplot().subplots(2, 1, figsize=(6.0, 5.0), sharex=True, height_ratios=(3, 1), layout="constrained")[1]
-    above.plot(at, mean, color=COLOURS[0], lw=1.4, label="mean")
-    low, high = mean - 1.645 * sd, mean + 1.645 * sd
+    above.plot(at, middle, color=COLOURS[0], lw=1.4, label="median")
     above.fill_between(at, low, high, color=COLOURS[0], alpha=0.18, lw=0, label="90 % of evaluations")
     seen = [(told[name], value) for told, value in zip(optimizer.points, optimizer.values, strict=True) if name in told]
     above.plot(*zip(*seen, strict=True), "o", color=COLOURS[7], ms=3, label="evaluated, wherever the rest lies")
