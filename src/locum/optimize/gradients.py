@@ -133,7 +133,22 @@ def derivative_covariance(A: ArrayLike, X: ArrayLike, lengths: ArrayLike, kernel
 def checked_gradients(
     surrogate: Surrogate, space: Space, points: Sequence[Mapping[str, Any]], given: ArrayLike | None, worked: NDArray[np.bool_]
 ) -> _FLOAT:
-    """Slopes in the columns of the unit cube, those of evaluations that failed aside; of no columns for a surrogate without."""
+    """Slopes in the columns of the unit cube; of no columns for a surrogate that takes none.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+    space : Space
+    points : sequence of points
+    given : array-like of shape (n, parameters) or None
+    worked : ndarray of bool, shape (n,)
+        Evaluations that did not fail, whose slopes must be finite.
+
+    Raises
+    ------
+    InvalidData
+        Slopes that are not finite or have another shape, or any for a surrogate that takes none.
+    """
     if not isinstance(surrogate, TakesGradients):
         if given is not None:
             raise InvalidData(f"{type(surrogate).__name__} takes no gradients; use GradientGaussianProcess()")
