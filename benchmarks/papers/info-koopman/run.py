@@ -96,7 +96,7 @@ def forecast(settings: dict[str, float], rollout: int, seed: int, updates: int, 
 def wake(settings: dict[str, float], seed: int, updates: int, device: str) -> dict[str, Any]:
     flow = CylinderWake()
     ends = np.cumsum([WAKE[part] for part in ("fit", "choose", "test")])
-    frames = flow.frames(ends[-1], steps=WAKE["steps"], random_state=seed).reshape(-1, 2 * 64 * 64)
+    frames = flow.frames(int(ends[-1]), steps=WAKE["steps"], random_state=seed).reshape(-1, 2 * 64 * 64)
     dt = flow.dt(WAKE["steps"])
     fit, choose, test = (Trajectories.of(part, dt=dt) for part in np.split(frames, ends[:-1]))
     given = {"encoder": "conv", "shape": (2, 64, 64), "max_updates": updates, "batch_size": 4, "lr": (1e-3, 1e-4)}
