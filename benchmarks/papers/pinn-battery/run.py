@@ -62,7 +62,7 @@ class Size:
     chains: dict[str, int]
 
 
-FULL = Size(1250, 512, 256, 16, 3, 40, 1000, {"walkers": 16, "burn": 120, "steps": 200})
+FULL = Size(4000, 512, 256, 16, 3, 40, 1000, {"walkers": 16, "burn": 120, "steps": 200})
 QUICK = Size(250, 128, 64, 8, 1, 5, 200, {"walkers": 8, "burn": 60, "steps": 80})
 
 
