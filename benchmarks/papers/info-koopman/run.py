@@ -217,7 +217,7 @@ def measure(quick: bool, first: int, device: str) -> Iterator[Claim]:
     yield from forecasts(kept, seeds, 150 if quick else 2000, device, 0)
     if not quick:
         yield from forecasts(kept, few, 2000, device, 15)
-        yield from wakes(kept, few, 800 if device == "cpu" else 3000, device)
+        yield from wakes(kept, few, 500 if device == "cpu" else 3000, device)
         yield from seas(kept, few, 1000, device)
 
 
