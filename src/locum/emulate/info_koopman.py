@@ -129,9 +129,9 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
     Cost: 15 ms an update for windows of 16 rows, 32 latents and 128 hidden units on one core; a forecast costs a product of a
     matrix and a vector a step.
 
-    **Departures**: gradients go through the solve for K, which is refitted on all steps at the end (the published code averages
-    detached solves of single windows). Entropy is subtracted from what is minimised, as in the paper; the published code adds
-    it. Weights of the paper do not transfer between scalings: choose them on a stretch held out.
+    **Departures**: latent states begin with variance 1, as entropy knows no scale. Gradients go through the solve for K, which
+    is refitted on all steps at the end (published code: detached solves of single windows, averaged). Entropy is subtracted
+    from what is minimised, as in the paper, not added, as in its code. Choose weights on a stretch held out.
 
     References
     ----------
