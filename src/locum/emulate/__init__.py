@@ -26,6 +26,7 @@ from locum.emulate.dysts import (
     MeanForecast,
     SurrogatePretrainer,
 )
+from locum.emulate.ensemble import EmulatorEnsemble
 from locum.emulate.exported import Exports
 from locum.emulate.fab_devs import (
     ForecastErrors,
@@ -130,6 +131,7 @@ __all__ = [
     "PINNEmulator",
     "Level",
     "CellFields",
+    "EmulatorEnsemble",
     "calibrate",
     "chebyshev_interpolant",
     "ChebyshevInterpolant",

@@ -141,14 +141,10 @@ class WindowForecaster(Forecasts):
         """
         check_is_fitted(self, "region_")
         runs = self.schema_.taken(X)
-        if not 0 < level < 1:
-            raise InvalidData(f"expected level= between 0 and 1, got {level!r}")
-        if (len(runs) + 1) * (1 - level) < 1 - 1e-9:
-            least = int(np.ceil(1 / (1 - level) - 1e-9)) - 1
-            raise InvalidData(f"expected {least} runs or more for level={level:g}, got {len(runs)}")
+        require_runs(len(runs), level)
         errors, of = self._errors(runs)
         weights = 1.0 / np.bincount(of)[of] / (len(runs) + 1)
-        self.bands_, self.level_ = _upper_quantile(errors, weights, level), level
+        self.bands_, self.level_ = upper_quantile(errors, weights, level), level
         return self
 
     def band(self, history: ArrayLike, n_steps: int) -> Array:
@@ -189,7 +185,16 @@ class WindowForecaster(Forecasts):
         return np.abs(running_mean(self.forecast_windows(past)) - running_mean(future[:, :, self.targets_])), of
 
 
-def _upper_quantile(errors: Array, weights: Array, level: float) -> Array:
+def require_runs(n: int, level: float) -> None:
+    """Refuse fewer runs than a band of that level takes to set."""
+    if not 0 < level < 1:
+        raise InvalidData(f"expected level= between 0 and 1, got {level!r}")
+    if (n + 1) * (1 - level) < 1 - 1e-9:
+        least = int(np.ceil(1 / (1 - level) - 1e-9)) - 1
+        raise InvalidData(f"expected {least} runs or more for level={level:g}, got {n}")
+
+
+def upper_quantile(errors: Array, weights: Array, level: float) -> Array:
     """Smallest value of each column below which weights add up to the level; what is missing to 1 lies at infinity."""
     flat = errors.reshape(len(errors), -1)
     order = np.argsort(flat, axis=0)
