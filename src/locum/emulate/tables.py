@@ -30,7 +30,7 @@ def read_trajectories(path: Any, *, time: str = "time", run: str = "run", gaps: 
     apart where there are several, and a column for each state. A unit stands in brackets behind a name: ``speed [m/s]``.
     An array file (``.nc`` of NetCDF 3 or 4, ``.h5``, ``.zarr``) holds variables along a dimension of times, and along one of
     runs where there are several; further dimensions are flattened; units are those that variables have. Dimensions of HDF5
-    that have no names are called phony_dim_0, phony_dim_1, and so on.
+    that have no names are called phony_dim_0, phony_dim_1, and so on. Variables of a Zarr store come in the order of their names.
 
     Parameters
     ----------
@@ -171,6 +171,8 @@ def _from_arrays(file: Path, time: str, run: str, gaps: str) -> Trajectories:
     except (ValueError, TypeError, OSError) as error:  # cut short, or another kind of file under this name
         raise InvalidData(f"{file} cannot be read: {error}") from error
     chosen = [name for name, one in held.data_vars.items() if time in one.dims]
+    if file.suffix == ".zarr":  # a store is a folder, whose members have no order
+        chosen = sorted(chosen, key=str)
     if not chosen:
         found = ", ".join(map(str, held.dims))
         raise InvalidData(f"expected variables along a dimension {time!r} in {file}, got dimensions {found}")
