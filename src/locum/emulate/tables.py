@@ -30,7 +30,8 @@ def read_trajectories(path: Any, *, time: str = "time", run: str = "run", gaps: 
     apart where there are several, and a column for each state. A unit stands in brackets behind a name: ``speed [m/s]``.
     An array file (``.nc`` of NetCDF 3 or 4, ``.h5``, ``.zarr``) holds variables along a dimension of times, and along one of
     runs where there are several; further dimensions are flattened; units are those that variables have. Dimensions of HDF5
-    that have no names are called phony_dim_0, phony_dim_1, and so on. Variables of a Zarr store come in the order of their names.
+    that have no names are called phony_dim_0, phony_dim_1, and so on. Variables of a Zarr store come in the order of their
+    names.
 
     Parameters
     ----------
