@@ -13,10 +13,12 @@ import textwrap
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from locum.core._file import connect, prepare
 from locum.core.errors import LedgerError, NotFresh, TargetError
 from locum.core.ledger import Account, Ledger, Purpose
 from locum.core.target import Target
@@ -272,6 +274,27 @@ def python(code, *arguments):
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)], stdout=subprocess.PIPE, text=True
     )
+
+
+def test_a_ledger_that_another_process_makes_between_two_looks_at_it_is_one(path):
+    class Slow:
+        """Asks one thing, and another process makes the ledger before the next."""
+
+        def __init__(self, inner):
+            self.inner, self.asked = inner, 0
+
+        def execute(self, *statement):
+            found = self.inner.execute(*statement)
+            self.asked += 1
+            if self.asked == 1:
+                rows = found.fetchall()
+                Ledger(path).close()
+                return SimpleNamespace(fetchone=lambda: rows[0])
+            return found
+
+    connection = connect(path)
+    assert prepare(Slow(connection), path) == 2
+    connection.close()
 
 
 def test_three_processes_at_once_pay_each_row_exactly_once(path, tmp_path):

@@ -104,8 +104,9 @@ def _check_file(path: Path) -> None:
 
 def _check_kind(connection: sqlite3.Connection, path: Path | None) -> bool:
     """Whether the file is a ledger; False for one that is still empty."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    # In this order: another process makes tables and sets the number in one go, so whoever has seen tables sees the number too.
     tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != _APPLICATION:
         if application or tables:
             raise LedgerError(f"{path} is not a ledger but another program's SQLite file; give another path")
