@@ -16,6 +16,7 @@ from locum.core.errors import InvalidData, OutsideRegion, require_one_of, requir
 from locum.core.fidelity import Fidelity
 from locum.core.measures.values import IntervalCoverage
 from locum.core.region import Region
+from locum.emulate._runs import quantile_over_runs, require_runs
 from locum.emulate.stepper import Forecasts, history_of
 from locum.emulate.trajectories import Schema, Trajectories
 
@@ -143,8 +144,7 @@ class WindowForecaster(Forecasts):
         runs = self.schema_.taken(X)
         require_runs(len(runs), level)
         errors, of = self._errors(runs)
-        weights = 1.0 / np.bincount(of)[of] / (len(runs) + 1)
-        self.bands_, self.level_ = upper_quantile(errors, weights, level), level
+        self.bands_, self.level_ = quantile_over_runs(errors, of, len(runs), level), level
         return self
 
     def band(self, history: ArrayLike, n_steps: int) -> Array:
@@ -183,24 +183,6 @@ class WindowForecaster(Forecasts):
         """Absolute errors of running means (n, horizon, targets), and the run of each."""
         past, future, of = windows_of(runs, self.rows_, self.horizon, self.stride)
         return np.abs(running_mean(self.forecast_windows(past)) - running_mean(future[:, :, self.targets_])), of
-
-
-def require_runs(n: int, level: float) -> None:
-    """Refuse fewer runs than a band of that level takes to set."""
-    if not 0 < level < 1:
-        raise InvalidData(f"expected level= between 0 and 1, got {level!r}")
-    if (n + 1) * (1 - level) < 1 - 1e-9:
-        least = int(np.ceil(1 / (1 - level) - 1e-9)) - 1
-        raise InvalidData(f"expected {least} runs or more for level={level:g}, got {n}")
-
-
-def upper_quantile(errors: Array, weights: Array, level: float) -> Array:
-    """Smallest value of each column below which weights add up to the level; what is missing to 1 lies at infinity."""
-    flat = errors.reshape(len(errors), -1)
-    order = np.argsort(flat, axis=0)
-    total = np.cumsum(weights[order], axis=0)
-    at = np.argmax(total >= level - 1e-12, axis=0)
-    return np.take_along_axis(flat, np.take_along_axis(order, at[None], axis=0), axis=0)[0].reshape(errors.shape[1:])
 
 
 def windows_of(runs: Trajectories, history: int, horizon: int, stride: int) -> tuple[Array, Array, NDArray[np.intp]]:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from locum.core.errors import InvalidData, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures.values import IntervalCoverage
-from locum.emulate._fab_windows import require_runs, upper_quantile
+from locum.emulate._runs import quantile_over_runs, require_runs
 from locum.emulate.stepper import Forecasts
 from locum.emulate.trajectories import Trajectories
 
@@ -166,8 +166,8 @@ class EmulatorEnsemble(Forecasts, BaseEstimator):
         truth, mean, sd, of = self._foretold(runs, horizon, origins, history)
         with np.errstate(invalid="ignore"):
             off = np.abs(truth - mean) / sd
-        weights = 1.0 / np.bincount(of)[of] / (len(runs) + 1)
-        self.factors_, self.level_ = upper_quantile(np.where(np.isfinite(off), off, np.inf), weights, level), level
+        off = np.where(np.isfinite(off), off, np.inf)
+        self.factors_, self.level_ = quantile_over_runs(off, of, len(runs), level), level
         return self
 
     def coverage(
