@@ -46,6 +46,14 @@ def test_an_emulator_is_learned_runs_on_and_is_judged(kind, folder, capsys):
     on, before = read_trajectories(folder / "on.csv"), read_trajectories(folder / "fresh.csv")
     assert (on.lengths, on.units, on.time_unit) == ((25, 25), ("m", "m"), "s")
     assert on.times(0)[0] == pytest.approx(before.times(0)[-1] + 0.1)
+    away = Trajectories.of([50.0 * run for run in before.states], dt=0.1, names=("x", "y"), units=("m", "m"), time_unit="s")
+    write_trajectories(away, folder / "away.csv")
+    code, said, warned = run(
+        capsys, "emulate", "rollout", model, folder / "away.csv", "-n", 25, "-o", folder / "on.csv", "--json"
+    )
+    assert code == 0
+    assert [one[:31] for one in json.loads(said)["outside"]] == [f"run {i}: the run leaves the state" for i in range(2)]
+    assert "warning: run 0: the run leaves the states learned from after 1 of 25 steps" in warned
     code, said, _ = run(capsys, "emulate", "score", model, folder / "fresh.csv", "--figure", folder / "score.png")
     assert code == 0
     assert "diverged: 0 of 2 runs" in said

@@ -257,3 +257,14 @@ def test_a_region_of_many_categories_stays_small():
     region = Region.of(Domain.of(words), words)
     assert len(json.dumps(region.to_dict())) < 40_000
     assert region.inside(words).mean() > 0.9
+
+
+def test_between_ends_everything_is_inside():
+    rows = np.array([[0.0, 5.0], [1.0, 5.0]])
+    region = Region.of_ranges(rows, name="chosen")
+    assert region.inside([[0.5, 5.0], [1.0, 5.0], [1.1, 5.0]]).tolist() == [True, True, False]
+    wider = Region.of_ranges(rows, [-1.0, 5.0], [2.0, 6.0])
+    assert wider.inside([[-1.0, 5.5], [2.0, 6.0], [0.0, 4.9]]).tolist() == [True, True, False]
+    assert wider.reasons([[0.0, 4.9]]) == [("p1 = 4.9 is below 5, the lowest seen",)]
+    again = Region.from_dict(region.to_dict())
+    assert (again.name, again.to_dict()) == ("chosen", region.to_dict())

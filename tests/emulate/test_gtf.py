@@ -73,7 +73,7 @@ def test_inputs_drive_the_state():
         x[t] = 0.8 * x[t - 1] + 0.5 * s[t]
     found = model(latent_dim=1, forcing="constant", alpha=0.5, lr=(5e-2, 1e-3), standardize=False).fit(x, s)
     assert found.parameters_["C"][0, 0] == pytest.approx(0.5, abs=0.02)
-    said = found.generate(x[100], 50, inputs=s[101:151])
+    said = found.generate(x[100], 50, s[101:151])
     np.testing.assert_allclose(said, x[101:151], atol=0.15)
     with pytest.raises(InvalidData, match="expected 1 external inputs a step"):
         found.generate(x[0], 3)

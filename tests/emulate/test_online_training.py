@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from sklearn.base import clone
 
-from locum.core.errors import InvalidData
+from locum.core.errors import InvalidData, OutsideRegion
 from locum.emulate import FIFOBuffer, FIROBuffer, OnlineTrainer, ReservoirBuffer, SimulationFailed, StoredBuffer
 from locum.problems.heat import HeatPlate
 
@@ -334,3 +334,22 @@ def test_settings_that_cannot_be_used_are_refused(changes, message):
 def test_runs_held_out_must_be_alike_and_finite(simulate, message):
     with pytest.raises(InvalidData, match=message):
         trainer(simulate).fit(10, max_updates=5, validation_runs=2)
+
+
+def test_parameters_outside_those_trained_on_are_warned_of():
+    def cooling(p):
+        for t in range(1, 6):
+            yield np.broadcast_to(p[:1] * np.exp(-0.2 * t), (1, 4)).copy()
+
+    design = np.column_stack([np.linspace(1, 2, 30), np.linspace(0, 1, 30)])
+    for prior, outside in (([PRIOR, stats.norm(0, 1)], "p0 = 2.5 is above 2"), (design, "p0 = 2.5 is above 2")):
+        for mode in ("direct", "autoregressive"):
+            trainer = OnlineTrainer("mlp", cooling, prior, mode=mode, shown=[0], width=8, buffer=ReservoirBuffer(50, 5))
+            model = trainer.fit(n_runs=25, max_updates=20, validation_runs=5).model_
+
+            def use(p, model=model, mode=mode):
+                return model.predict([p]) if mode == "direct" else model.rollout(np.ones((1, 1, 4)), 3, p)
+
+            assert np.isfinite(use([2.0, 0.5])).all()
+            with pytest.warns(OutsideRegion, match=f"1 of 1 rows of parameters lie outside those trained on: {outside}"):
+                use([2.5, 0.5])

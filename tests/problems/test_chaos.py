@@ -57,13 +57,15 @@ def test_seeds_give_other_starts_on_the_same_attractor_and_leave_the_global_gene
 
 def test_a_start_whose_way_sticks_is_moved_less(monkeypatch):
     """Once it sticks, this oscillator takes ever smaller steps; without a limit it would not come back for minutes."""
-    monkeypatch.setattr(chaos, "_MOST", 60_000)
+    monkeypatch.setattr(chaos, "_MOST", 6_000)  # a period, for ten of them
     system = chaos.load("StickSlipOscillator")
     x = system.integrate(50, 100, seed=2)
     assert np.isfinite(x).all()
-    monkeypatch.setattr(chaos, "_MOST", 50)
-    with pytest.raises(chaos.IntegrationError, match=r"50 calls of its equations, and hardly moves on; take another seed="):
+    monkeypatch.setattr(chaos, "_MOST", 5)
+    with pytest.raises(chaos.IntegrationError, match=r"50 calls of its equations, and hardly moves on; take another start"):
         system.integrate(50, 100, seed=2)
+    with pytest.raises(chaos.IntegrationError, match=r"StickSlipOscillator was integrated to time .* with 100 calls"):
+        system.integrate(81, 4)
 
 
 def test_derivatives_by_differences_are_those_written_down():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from locum.cli._io import Figure, Json, Seed, console, drawn, emit, whole, working
-from locum.core.errors import InvalidData, require_one_of
+from locum.core.errors import InvalidData, OutsideRegion, require_one_of
 
 __all__ = ["emulate"]
 
@@ -83,14 +85,14 @@ def rollout(
     from locum.emulate import Trajectories, write_trajectories
 
     model, runs = _loaded(emulator, data, time, run, gaps)
-    said = [model.forecast(states, steps) for states in runs.states]
+    said, left = _runs_on(model, runs.states, steps)
     starts = tuple(runs.times(i)[-1] + runs.dt for i in range(len(runs)))
     out = Trajectories(tuple(said), runs.dt, starts, runs.parameters, runs.names, runs.units, runs.time_unit)
     write_trajectories(out, output, time=time, run=run)
     if figure is not None:
         _draw({"given": runs.states[0], "runs on": said[0]}, runs, figure)
     if json:
-        emit({"file": whole(output), "runs": len(runs), "steps": steps, "figure": whole(figure)})
+        emit({"file": whole(output), "runs": len(runs), "steps": steps, "figure": whole(figure), "outside": left})
         return
     console(out=True).print(f"{output}: {steps} steps after each of {len(runs)} runs", markup=False, highlight=False)
 
@@ -112,7 +114,8 @@ def score(
     """Say how faithful an emulator is on trajectories that it was not fitted on."""
     model, runs = _loaded(emulator, data, time, run, gaps)
     if figure is not None:
-        _draw({"truth": runs.states[0], "free run": model.forecast(runs.states[0][:1], len(runs.states[0]))}, runs, figure)
+        (free,), _ = _runs_on(model, [runs.states[0][:1]], len(runs.states[0]))
+        _draw({"truth": runs.states[0], "free run": free}, runs, figure)
     _tell(model, runs, json, {"figure": whole(figure)}, exponent, horizon)
 
 
@@ -143,6 +146,19 @@ def _loaded(emulator: Path, data: Path, time: str, run: str, gaps: str) -> tuple
     if not hasattr(model, "forecast"):
         raise InvalidData(f"expected an emulator of trajectories, got {type(model).__name__}: use it from Python")
     return model, model.schema_.taken(runs, where=f" in {data}, as in fit")
+
+
+def _runs_on(model: Any, histories: Sequence[Any], steps: int) -> tuple[list[Any], list[str]]:
+    """What follows on each, and which of them leave what was learned from; told on standard error as well."""
+    said, left = [], []
+    for i, states in enumerate(histories):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", OutsideRegion)
+            said.append(model.forecast(states, steps))
+        left += [f"run {i}: {one.message}" for one in caught]
+    for line in left:
+        console().print(f"warning: {line}", markup=False, highlight=False)
+    return said, left
 
 
 def _draw(states: dict[str, Any], runs: Any, figure: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from locum.core.domain import Domain
+from locum.core.domain import Column, Domain
 from locum.core.errors import InvalidData
 
 __all__ = ["Region"]
@@ -110,6 +110,25 @@ class Region:
         if n < _FEWEST_ROWS or rank > len(held):
             return replace(region, false_alarm_rate=ranges)
         return replace(region, threshold=float(np.sort(region._novelty(held))[rank - 1]) * _SLACK)
+
+    @classmethod
+    def of_ranges(cls, X: Any, low: Any = None, high: Any = None, *, name: str = "region of the data") -> Region:
+        """The region between two ends of each column, whatever lies between: for rows that were chosen rather than drawn.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Numbers; novelty, which is told and not judged, is distance to these.
+        low, high : array-like of shape (d,) or None, default=None
+            Ends, both included; those of `X` where None.
+        name : str, default="region of the data"
+            How fidelity lines call it.
+        """
+        rows = np.asarray(X, dtype=float)
+        ends = (rows.min(axis=0) if low is None else low, rows.max(axis=0) if high is None else high)
+        columns = tuple(Column(f"p{j}", low=float(a), high=float(b)) for j, (a, b) in enumerate(zip(*ends, strict=True)))
+        spread = rows.std(axis=0)
+        return cls(Domain(columns), 0.0, math.inf, rows, rows.mean(axis=0), np.where(spread > 0, spread, 1.0), name)
 
     def __str__(self) -> str:
         return f"{self.name} ({len(self.domain)} columns, false alarms at most {self.false_alarm_rate:.1%})"

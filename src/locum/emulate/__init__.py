@@ -56,7 +56,7 @@ from locum.emulate.pinn_battery import CellFields, Level, PINNEmulator
 from locum.emulate.renderings import mirrored, render_views, shape_measures, sound_mesh
 from locum.emulate.rivals import Analogues, EchoState, LaggedMap, Persistence
 from locum.emulate.saved import load_emulator
-from locum.emulate.stepper import Differentiates, Encodes, Forecasts, Steps
+from locum.emulate.stepper import Differentiates, Encodes, Forecasts, FreeRuns, Steps
 from locum.emulate.symbolic import LawSource, SymbolicBenchmark, SymbolicTable
 from locum.emulate.tables import read_trajectories, write_trajectories
 from locum.emulate.trajectories import Schema, Trajectories
@@ -71,6 +71,7 @@ __all__ = [
     "Differentiates",
     "Encodes",
     "Forecasts",
+    "FreeRuns",
     "state_space_divergence",
     "power_spectrum_distance",
     "valid_prediction_time",

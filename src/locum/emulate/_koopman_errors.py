@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from locum.core.bounds import bootstrap_mean
 from locum.core.errors import InvalidData, require_whole
 from locum.core.fidelity import Fidelity
-from locum.emulate.stepper import Forecasts
+from locum.emulate.stepper import Forecasts, forecast_of
 from locum.emulate.trajectories import Trajectories
 
 __all__ = ["errors_by_horizon"]
@@ -47,7 +47,7 @@ def _squares(model: Forecasts, runs: Trajectories, horizons: list[int], origins:
     for run in runs.states:
         starts = np.unique(np.linspace(0, len(run) - horizons[-1] - 1, origins).round().astype(int))
         with np.errstate(over="ignore", invalid="ignore"):
-            said = np.stack([model.forecast(run[: at + 1], horizons[-1]) for at in starts])
+            said = np.stack([forecast_of(model, run[: at + 1], horizons[-1]) for at in starts])
             for i, h in enumerate(horizons):
                 away = ((said[:, h - 1] - run[starts + h]) / scale) ** 2
                 found[i].append(np.minimum(np.nan_to_num(away, nan=_WORST, posinf=_WORST), _WORST).mean(axis=1))

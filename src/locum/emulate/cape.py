@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.domain import Column, Domain
 from locum.core.errors import FormatError, InvalidData, OutsideRegion, need, require_one_of, require_positive, require_whole
 from locum.core.region import Region
 from locum.core.surrogate import Saves
@@ -263,13 +262,7 @@ class NeuralPDESolver(Steps, Saves, Exports, BaseEstimator):
         if (self.scale_ <= 0).any():
             raise InvalidData(f"expected fields that vary, got a constant in field {int(np.argmin(self.scale_))}: leave it out")
         distinct = np.unique(rows, axis=0)
-        ends = zip(distinct.min(axis=0), distinct.max(axis=0), strict=True)
-        columns = tuple(Column(f"p{i}", low=float(low), high=float(high)) for i, (low, high) in enumerate(ends))
-        spread = distinct.std(axis=0)
-        self.region_ = Region(
-            Domain(columns), 0.0, math.inf, distinct.astype(np.float64), distinct.mean(axis=0),
-            np.where(spread > 0, spread, 1.0), name="parameters trained on",
-        )  # fmt: skip
+        self.region_ = Region.of_ranges(distinct, name="parameters trained on")
         bent = self._bent(distinct)
         self._shift, self._spread = bent.mean(axis=0), np.where(bent.std(axis=0) > 0, bent.std(axis=0), 1.0)
 

@@ -20,7 +20,7 @@ from scipy.stats import entropy
 from locum.core.bounds import bootstrap_mean
 from locum.core.errors import InvalidData, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
-from locum.emulate.stepper import Forecasts
+from locum.emulate.stepper import Forecasts, forecast_of
 from locum.emulate.trajectories import Trajectories
 
 __all__ = [
@@ -364,7 +364,7 @@ def judge_dynamics(
 def _free_run(model: Forecasts, run: Array, history: int) -> Array:
     """As many rows as the run has, after a transient; from where the history that a model may need ends."""
     drop = round(_TRANSIENT * len(run))
-    return np.asarray(model.forecast(run[:history], drop + len(run)), dtype=float)[drop:]
+    return forecast_of(model, run[:history], drop + len(run))[drop:]
 
 
 def _stretches(runs: Trajectories, reference: Trajectories | None, random_state: int) -> list[Array]:
@@ -380,7 +380,7 @@ def _forecasts(model: Forecasts, run: Array, steps: int, origins: int, history: 
     """Truth, forecast, and the state that was forecast from."""
     last = len(run) - steps - 1
     at = np.unique(np.linspace(history - 1, max(last, history - 1), origins).astype(int))
-    said = [np.asarray(model.forecast(run[t + 1 - history : t + 1], steps), dtype=float) for t in at]
+    said = [forecast_of(model, run[t + 1 - history : t + 1], steps) for t in at]
     return [(run[t + 1 : t + 1 + steps], one, run[t]) for t, one in zip(at, said, strict=True)]
 
 

@@ -15,7 +15,7 @@ from locum.core.errors import InvalidData, require_whole
 from locum.core.fidelity import Fidelity
 from locum.core.measures.values import IntervalCoverage
 from locum.emulate._runs import quantile_over_runs, require_runs
-from locum.emulate.stepper import Forecasts
+from locum.emulate.stepper import Forecasts, forecast_of
 from locum.emulate.trajectories import Trajectories
 
 __all__ = ["EmulatorEnsemble"]
@@ -208,6 +208,7 @@ class EmulatorEnsemble(Forecasts, BaseEstimator):
         found = []
         for i, run in enumerate(runs.states):
             for t in np.unique(np.linspace(history, len(run) - horizon, origins).astype(int)):
-                found.append((run[t : t + horizon], *self._spread(self.forecasts(run[t - history : t], horizon)), i))
+                each = np.stack([forecast_of(one, run[t - history : t], horizon) for one in self.members_])
+                found.append((run[t : t + horizon], *self._spread(each), i))
         truth, mean, sd, of = zip(*found, strict=True)
         return np.stack(truth), np.stack(mean), np.stack(sd), np.array(of)

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import FormatError, InvalidData, need, require_one_of, require_whole
 from locum.core.export import write_atomically
+from locum.core.region import Region
 from locum.core.surrogate import Saves
 from locum.emulate._checks import inputs_of, is_number, require_rates
 from locum.emulate._gtf_cells import CELLS, OBSERVATIONS, Parameters
@@ -28,19 +29,19 @@ from locum.emulate._gtf_onnx import step_graph
 from locum.emulate._gtf_regions import Cycle, cycles
 from locum.emulate._packed import read_packed, write_packed
 from locum.emulate.dynamics import DynamicsReport, judge_dynamics
-from locum.emulate.stepper import Differentiates, Encodes, Forecasts
+from locum.emulate.stepper import Differentiates, FreeRuns
 from locum.emulate.trajectories import Schema, Trajectories
 
 __all__ = ["Cycle", "DynamicsReconstructor"]
 
 Array = NDArray[np.floating[Any]]
 
-_FORMAT = 2
+_FORMAT = 3
 _FORCINGS = ("adaptive", "constant", "sparse", "full", "free")
 _RUN_IN = 1000  # steps from an observed state to the model's own attractor
 
 
-class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstimator):
+class DynamicsReconstructor(Differentiates, FreeRuns, Saves, BaseEstimator):
     r"""A small piecewise-linear recurrent network stands in for a system known by one observed series.
 
     In each window the network starts at the observed state and predicts step by step; after each step its state is drawn to the
@@ -106,6 +107,8 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
     mean_, scale_ : ndarray of shape (N,)
     schema_ : Schema
         Columns, units and the time between rows, which trajectories that come later must have.
+    region_ : Region
+        Of the rows learned from; free runs that leave it warn.
     dt_ : float
     alpha_history_, grad_norm_history_ : ndarray of shape (epochs,)
         α after each epoch, and the largest norm of a gradient within it.
@@ -120,6 +123,8 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
 
     Warns
     -----
+    OutsideRegion
+        A free run that comes to states far from all that were learned from, or inputs beyond them.
     ConvergenceWarning
         The loss stopped being a number; the parameters are the last that were finite.
 
@@ -228,6 +233,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
                 f"got at most {max(runs.lengths)}: use a smaller one"
             )
         self._take_units(runs)
+        self._take_region(runs.stacked(), driven, runs.names)
         need("torch", "training a piecewise-linear network", "emulate")
         need("numba", "training a piecewise-linear network", "emulate")
         from locum.emulate import _gtf_training as training
@@ -306,31 +312,6 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         check_is_fitted(self, "parameters_")
         return self._observed_by.decode(self.parameters_, np.asarray(z, dtype=float)) * self.scale_ + self.mean_
 
-    def generate(self, x0: ArrayLike, n_steps: int, inputs: ArrayLike | None = None) -> Array:
-        """Run freely from observed states.
-
-        Parameters
-        ----------
-        x0 : array-like of shape (N,) or (n, N)
-        n_steps : int
-        inputs : array-like of shape (n_steps, K) or None, default=None
-
-        Returns
-        -------
-        ndarray of shape (n_steps, N) or (n_steps, n, N)
-            Observations after 1, 2, ... steps.
-        """
-        return self.decode(self.rollout(self.encode(x0), n_steps, inputs))
-
-    def predict(self, X: ArrayLike, horizon: int) -> Array:
-        """Forecasts from each row (n, N) of observations, shape (n, horizon, N); from one row (N,), (horizon, N)."""
-        out = self.generate(X, horizon)
-        return out if out.ndim == 2 else out.swapaxes(0, 1)
-
-    def forecast(self, history: ArrayLike, n_steps: int) -> Array:
-        """Go on from the last row of `history` (T, N), shape (n_steps, N)."""
-        return self.generate(np.asarray(history, dtype=float)[-1], n_steps)
-
     # ------------------------------------------------------------------ reading
     def lyapunov_spectrum(self, n_steps: int = 50_000, x0: ArrayLike | None = None) -> Array:
         """Lyapunov exponents per unit of time on the model's own attractor, largest first, shape (m,).
@@ -399,6 +380,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         """Settings and sizes, and arrays by name; the runs fitted on are not among them."""
         check_is_fitted(self, "parameters_")
         record = {"settings": self.get_params(deep=False), "schema": asdict(self.schema_), "inputs": self._cell.inputs}
+        record["region"] = self.region_.to_dict()
         names = ("mean_", "scale_", "alpha_history_", "grad_norm_history_", "loss_history_")
         return record, {name: getattr(self, name) for name in names} | {"vector": self._vector, "last": self._last}
 
@@ -410,7 +392,7 @@ class DynamicsReconstructor(Differentiates, Encodes, Forecasts, Saves, BaseEstim
         model._check_settings()
         for name in ("mean_", "scale_", "alpha_history_", "grad_norm_history_", "loss_history_"):
             setattr(model, name, arrays[name])
-        model.schema_ = Schema.from_record(record["schema"])
+        model.schema_, model.region_ = Schema.from_record(record["schema"]), Region.from_dict(record["region"])
         model.dt_, model.n_features_in_ = model.schema_.dt, model.schema_.dimension
         model._last, model._seen = arrays["last"], None
         flat = model._flat(model.n_features_in_, int(record["inputs"]))

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from locum.core.errors import FormatError, InvalidData, need, require_one_of, require_whole
 from locum.core.fidelity import Fidelity
+from locum.core.region import Region
 from locum.emulate._checks import inputs_of, is_number, require_rates
 from locum.emulate._koopman_errors import errors_by_horizon
 from locum.emulate._koopman_linear import Modes, regulator_gain, shortened
@@ -21,14 +22,14 @@ from locum.emulate._packed import read_packed, write_packed
 from locum.emulate.dynamics import DynamicsReport, judge_dynamics
 from locum.emulate.exported import Exports
 from locum.emulate.rivals import LaggedMap, Persistence
-from locum.emulate.stepper import Encodes, Forecasts, Steps
+from locum.emulate.stepper import Forecasts, FreeRuns
 from locum.emulate.trajectories import Schema, Trajectories
 
 __all__ = ["KoopmanEmulator", "KoopmanWarning", "Modes"]
 
 Array = NDArray[np.floating[Any]]
 
-_FORMAT = 2
+_FORMAT = 3
 _FIRST_ROWS = 512  # that the encoder is scaled on before it is trained
 _FORMS = ("ae", "vae")
 _INFORMATION = ("infonce", "infonce-mean", "gaussian")
@@ -42,7 +43,7 @@ class KoopmanWarning(UserWarning):
     """A linear map whose free runs grow, or latent states that have collapsed."""
 
 
-class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
+class KoopmanEmulator(FreeRuns, Exports, BaseEstimator):
     r"""Dynamics that are linear between learned latent states: forecasts are powers of a matrix, its eigenvalues are modes.
 
     Beside giving states back and stepping right, latent states are to tell of one another over time (mutual information
@@ -109,6 +110,8 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
     mean_, scale_ : ndarray of shape (d,)
     schema_ : Schema
         Columns, units and the time between rows, which trajectories that come later must have.
+    region_ : Region
+        Of states, or of latent states where they are fields, and of controls that led there; free runs that leave it warn.
     dt_ : float
     loss_history_ : ndarray of shape (epochs,)
     n_features_in_ : int
@@ -123,6 +126,8 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
     -----
     KoopmanWarning
         Eigenvalues beyond 1.01, with which free runs grow; an effective dimension below 1.5.
+    OutsideRegion
+        A free run that comes to states far from all that were learned from, or controls beyond them.
 
     Notes
     -----
@@ -260,7 +265,10 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
             found = training.refitted(self._model, steps, self.ridge)
         self._take_map(found)
         self._seen: Trajectories | None = runs
-        self.effective_dimension_ = _effective_dimension(self.encode(runs.stacked()))
+        latent = self.encode(runs.stacked())
+        self.effective_dimension_ = _effective_dimension(latent)
+        later = np.delete(np.arange(len(latent)), np.cumsum((0, *runs.lengths[:-1])))  # that a step, and controls, led to
+        self._take_region(self._placed(latent, runs.stacked())[later], None if given is None else driven[later - 1], runs.names)
         self._warn()
         return self
 
@@ -358,29 +366,8 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
         found = through(lambda rows: self._model.decode(self._model.nodes(rows)), flat, self.device)
         return np.asarray(found.reshape(*given.shape[:-1], -1) * self.scale_ + self.mean_)
 
-    def generate(self, x0: ArrayLike, n_steps: int, controls: ArrayLike | None = None) -> Array:
-        """Run freely from observed states.
-
-        Parameters
-        ----------
-        x0 : array-like of shape (d,) or (n, d)
-        n_steps : int
-        controls : array-like of shape (n_steps, k) or None, default=None
-
-        Returns
-        -------
-        ndarray of shape (n_steps, d) or (n_steps, n, d)
-        """
-        return self.decode(self.rollout(self.encode(x0), n_steps, controls))
-
-    def predict(self, X: ArrayLike, horizon: int) -> Array:
-        """Forecasts from each row (n, d) of observations, shape (n, horizon, d); from one row (d,), (horizon, d)."""
-        out = self.generate(X, horizon)
-        return out if out.ndim == 2 else out.swapaxes(0, 1)
-
-    def forecast(self, history: ArrayLike, n_steps: int) -> Array:
-        """Go on from the last row of `history` (T, d), shape (n_steps, d)."""
-        return self.generate(np.asarray(history, dtype=float)[-1], n_steps)
+    def _placed(self, z: Array, x: Array) -> Array:
+        return x if self.shape is None else z
 
     def to_module(self) -> tuple[Any, dict[str, Any]]:
         """See `Exports`: from "observations" (n, d), and "controls" (n, k) where there are some, to the next observations."""
@@ -511,6 +498,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
         arrays = {name: getattr(self, name) for name in _ARRAYS} | {"adjacency": self._graph(self.n_features_in_)}
         weights = {f"net.{name}": value.cpu().numpy() for name, value in self._model.state_dict().items()}
         told = {"settings": settings, "schema": asdict(self.schema_), "effective_dimension": self.effective_dimension_}
+        told["region"] = self.region_.to_dict()
         write_packed(path, self, _FORMAT, told, arrays | weights)
 
     @classmethod
@@ -537,6 +525,7 @@ class KoopmanEmulator(Steps, Encodes, Forecasts, Exports, BaseEstimator):
         for name in _ARRAYS:
             setattr(model, name, arrays.pop(name))
         model.schema_, model.effective_dimension_ = Schema.from_record(record["schema"]), float(record["effective_dimension"])
+        model.region_ = Region.from_dict(record["region"])
         model.dt_, model.n_features_in_, model._seen = model.schema_.dt, model.schema_.dimension, None
         model._model = model._made(graph, model.n_features_in_, model.input_operator_.shape[1])
         try:

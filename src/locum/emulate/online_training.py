@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from locum.core.bounds import bootstrap_mean
 from locum.core.errors import InvalidData, need, require_one_of, require_positive, require_whole
 from locum.core.fidelity import Fidelity
+from locum.core.region import Region
 from locum.emulate._online_buffers import FIFOBuffer, FIROBuffer, ReservoirBuffer, StepRecord, StoredBuffer, TrainingBuffer
 from locum.emulate._online_clients import CLIENTS, Clients, SimulationFailed
 from locum.emulate._online_records import Assembler, OnlineStats, Units
@@ -228,7 +229,7 @@ class OnlineTrainer(BaseEstimator):
         kind = DirectField if self.mode == "direct" else FieldStepper
         inputs, answer = self._shapes(len(shown), fields)
         network = networks.network_of(self.model, inputs, answer, self.width, self.random_state)
-        self.model_ = kind(network, units, shown, self.device, inputs)
+        self.model_ = kind(network, units, shown, self.device, inputs, self._region(P, shown))
         learner = networks.Learner(network, self.lr, max_updates, self.device)
         buffer = ReservoirBuffer() if self.buffer is None else copy.deepcopy(self.buffer)
         buffer.clear()
@@ -258,6 +259,20 @@ class OnlineTrainer(BaseEstimator):
         if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
             raise InvalidData("expected a prior with a finite mean and spread: bound it, or give a design as an array")
         return mean, scale
+
+    def _region(self, P: Array, shown: list[int]) -> Region | None:
+        """Where parameters come from: the support of the prior, or the range of a design, or of what was drawn of a tail."""
+        if not shown:
+            return None
+        if _is_distribution(self.prior) or _is_list(self.prior):
+            priors = list(self.prior) if _is_list(self.prior) else [self.prior] * self.n_params
+            ends = np.array([one.support() for one in priors], dtype=float).T
+        else:
+            design = np.asarray(self.prior, dtype=float)
+            ends = np.stack([design.min(axis=0), design.max(axis=0)])
+        drawn = np.stack([P.min(axis=0), P.max(axis=0)])
+        low, high = np.where(np.isfinite(ends), ends, drawn)
+        return Region.of_ranges(P[:, shown], low[shown], high[shown], name="parameters trained on")
 
     def _simulated(self, clients: Clients, P: Array) -> Array:
         """Whole runs (n, steps, ...).

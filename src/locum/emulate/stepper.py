@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from locum.core.errors import InvalidData, require_whole
+from locum.core.domain import Domain
+from locum.core.errors import InvalidData, OutsideRegion, require_whole
 from locum.core.lyapunov import lyapunov_spectrum
+from locum.core.region import Region
 
-__all__ = ["Differentiates", "Encodes", "Forecasts", "Steps", "history_of"]
+__all__ = ["Differentiates", "Encodes", "Forecasts", "FreeRuns", "Steps", "forecast_of", "history_of"]
 
 Array = NDArray[np.floating[Any]]
+
+_FALSE_ALARMS = 0.01  # of one state of the same source
+_FARTHER = 1.5  # than that share of states is; a long run of the source itself meets a state beyond 1
+_BESIDE = 0.1  # standard deviations a column, on top: where states lie on a curve, the next to them are not far away
 
 
 class Steps(ABC):
@@ -96,6 +103,108 @@ class Forecasts(ABC):
     @abstractmethod
     def forecast(self, history: ArrayLike, n_steps: int) -> Array:
         """Observations of the steps after the last row of `history` (T, d), shape (n_steps, d)."""
+
+
+class FreeRuns(Steps, Encodes, Forecasts):
+    """Runs freely from what was observed, and warns where that leaves the states it has learned from.
+
+    Attributes
+    ----------
+    region_ : Region
+        Of states, and of inputs where there are some: `reasons` tells of rows why they are outside.
+    """
+
+    region_: Region
+
+    def generate(self, x0: ArrayLike, n_steps: int, p: ArrayLike | None = None) -> Array:
+        """Run freely from observed states.
+
+        Parameters
+        ----------
+        x0 : array-like of shape (d,) or (n, d)
+        n_steps : int
+        p : array-like of shape (n_steps, k) or (k,), default=None
+            Inputs of each step, or of all.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, d) or (n_steps, n, d)
+            Observations after 1, 2, ... steps.
+
+        Warns
+        -----
+        OutsideRegion
+            A run that comes to states far from all that were learned from, or inputs beyond them.
+        """
+        return self._run(x0, n_steps, p)
+
+    def predict(self, X: ArrayLike, horizon: int) -> Array:
+        """Forecasts from each row (n, d) of observations, shape (n, horizon, d); from one row (d,), (horizon, d)."""
+        out = self._run(X, horizon, None)
+        return out if out.ndim == 2 else out.swapaxes(0, 1)
+
+    def forecast(self, history: ArrayLike, n_steps: int) -> Array:
+        """Go on from the last row of `history` (T, d), shape (n_steps, d)."""
+        return self._run(np.asarray(history, dtype=float)[-1], n_steps, None)
+
+    def _run(self, x0: ArrayLike, n_steps: int, p: ArrayLike | None) -> Array:
+        z = self.rollout(self.encode(x0), n_steps, p)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a trajectory that diverges
+            x = self.decode(z)
+        self._warn_of(self._placed(z, x), p)
+        return x
+
+    def _placed(self, z: Array, x: Array) -> Array:
+        """What the region is over: latent states `z` or what is observed of them, `x`."""
+        return x
+
+    def _take_region(self, places: Array, inputs: Array | None, names: tuple[str, ...]) -> None:
+        """Learn which places, and which inputs on the way there, there are, (n, m) and (n, k)."""
+        k = 0 if inputs is None else inputs.shape[1]
+        rows = places if inputs is None else np.hstack([places, inputs])
+        states = names if len(names) == places.shape[1] else (f"x{j}" for j in range(places.shape[1]))
+        named = [*states, *(f"input {j}" for j in range(k))]
+        domain = Domain.of(rows.astype(float), names=named, fixed=named)
+        # A fifth of the rate is what novelty gets, and the half of the rows that is held out has to be enough for it.
+        rate = min(0.5, max(_FALSE_ALARMS, 5 / max(len(rows) // 2, 1)))
+        self.region_ = Region.of(domain, rows.astype(float), false_alarm_rate=rate, name="states learned from")
+
+    def _warn_of(self, places: Array, p: ArrayLike | None) -> None:
+        runs = places[:, None] if places.ndim == 2 else places
+        steps, n, m = runs.shape
+        given = np.asarray([] if p is None else p, dtype=float)
+        inputs = np.broadcast_to(given if given.ndim == 2 else given[None], (steps, given.shape[-1]))
+        rows = np.concatenate([runs, np.broadcast_to(inputs[:, None], (steps, n, inputs.shape[1]))], axis=2)
+        lost = ~np.isfinite(rows).all(axis=2)
+        flat = np.where(lost[..., None], 0.0, rows).reshape(-1, rows.shape[2])
+        far = _FARTHER * self.region_.threshold + _BESIDE * rows.shape[2]
+        beyond = lost | (self.region_.novelty(flat) > far).reshape(steps, n)
+        low, high = np.array([(column.low, column.high) for column in self.region_.domain.columns[m:]], float).reshape(-1, 2).T
+        beyond |= np.any((inputs < low) | (inputs > high), axis=1, keepdims=True)
+        if not beyond.any():
+            return
+        left = beyond.any(axis=0)
+        t, i = min((int(beyond[:, i].argmax()), int(i)) for i in np.flatnonzero(left))
+        why = "it is not finite" if lost[t, i] else "; ".join(self.region_.reasons(rows[t, i][None])[0])
+        who = "the run leaves" if n == 1 else f"{left.sum()} of {n} runs leave"
+        warnings.warn(
+            f"{who} the states learned from after {t + 1} of {steps} steps ({why}); what follows is extrapolation",
+            OutsideRegion, stacklevel=4,
+        )  # fmt: skip
+
+
+def forecast_of(model: Forecasts, history: ArrayLike, n_steps: int) -> NDArray[np.float64]:
+    """What a model that is judged says (n_steps, d), without warnings of where it goes: its errors tell.
+
+    Parameters
+    ----------
+    model : Forecasts
+    history : array-like of shape (T, d)
+    n_steps : int
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutsideRegion)
+        return np.asarray(model.forecast(history, n_steps), dtype=float)
 
 
 def history_of(model: Any, history: ArrayLike, least: int) -> Array:

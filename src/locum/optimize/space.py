@@ -307,7 +307,8 @@ class Space:
         active = self.active(point)
         cells = {one.name: one.encode(point[one.name]) for one in active if one.name in point}
         missing = [one.name for one in active if one.name not in point]
-        strange = [name for name in point if name not in {one.name for one in active}]
+        matters = {one.name for one in active}
+        strange = [name for name in point if name not in matters]
         if missing or strange:
             what = f"{missing[0]!r} is missing" if missing else f"{strange[0]!r} is unknown, or does not matter in it"
             raise InvalidData(f"expected a point with {', '.join(one.name for one in active)}, but {what}")

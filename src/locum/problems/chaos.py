@@ -28,7 +28,7 @@ _METHODS = ("LSODA", "DOP853", "RK45", "RK23", "Radau", "BDF")
 _FEWEST_POINTS = 3  # a period, or its own rhythm cannot be seen
 _SETTLE = 10.0  # periods from a start off the attractor to one on it
 _AWAY = (0.05, 0.01, 0.002)  # standard deviations that a seeded start is moved by; the next where the first leaves the basin
-_MOST = 500_000  # calls of the right-hand side while a start settles; ten times what any system needs that does not stick
+_MOST = 50_000  # calls of the right-hand side a period, ten times what any system needs that does not stick; for ten or more
 _TANGENT = 100  # steps a period of the tangent map
 _LOOK = 500  # calls of the right-hand side between two looks at the clock
 _DIFFERENCE = 6e-6  # of the scale of a coordinate: near the cube root of the precision
@@ -253,7 +253,8 @@ class ChaoticSystem:
         Raises
         ------
         IntegrationError
-            The solver stopped, the state is not finite, or time ran out; names the system and the time that it reached.
+            The solver stopped or hardly moves on, the state is not finite, or time ran out; names the system and the time that
+            it reached.
         InvalidData
 
         Notes
@@ -300,11 +301,11 @@ class ChaoticSystem:
         settle = np.array([0.0, _SETTLE * self.properties.period])
         for away in _AWAY[:-1]:
             with suppress(IntegrationError):
-                return self._solve(self.start + away * self._scale * draw, settle, seconds, _MOST)[-1]
-        return self._solve(self.start + _AWAY[-1] * self._scale * draw, settle, seconds, _MOST)[-1]
+                return self._solve(self.start + away * self._scale * draw, settle, seconds)[-1]
+        return self._solve(self.start + _AWAY[-1] * self._scale * draw, settle, seconds)[-1]
 
-    def _solve(self, begin: Array, times: Array, seconds: float | None = None, most: int | None = None) -> Array:
-        watch = _Watch(self, seconds, most)
+    def _solve(self, begin: Array, times: Array, seconds: float | None = None) -> Array:
+        watch = _Watch(self, seconds, round(_MOST * max(_SETTLE, times[-1] / self.properties.period)))
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # what a solver says of trouble is in its status as well
             found = solve_ivp(watch, (0.0, times[-1]), begin, method=self.method, t_eval=times, rtol=self.rtol, atol=self.atol)
@@ -361,9 +362,9 @@ class ChaoticSystem:
 
 
 class _Watch:
-    """The right-hand side, with a look at the clock now and then, and at most so many calls."""
+    """The right-hand side, with a look at the clock now and then, and a limit of calls."""
 
-    def __init__(self, system: ChaoticSystem, seconds: float | None, most: int | None) -> None:
+    def __init__(self, system: ChaoticSystem, seconds: float | None, most: int) -> None:
         self._system, self._rhs = system, system._equations.rhs
         self._end = None if seconds is None else time.monotonic() + seconds
         self._calls, self._most = 0, most
@@ -378,10 +379,10 @@ class _Watch:
                 f"{self._system.name} was integrated to time {t:g} when the seconds given ran out; give more, or loosen rtol=",
                 system=self._system.name, reached=float(t),
             )  # fmt: skip
-        if self._most is not None and self._calls > self._most:
+        if self._calls > self._most:
             raise IntegrationError(
                 f"{self._system.name} was integrated to time {t:g} with {self._most} calls of its equations, and hardly moves "
-                "on; take another seed=, or another method=",
+                "on; take another start, or another method=",
                 system=self._system.name, reached=float(t),
             )  # fmt: skip
         return self._rhs(x, t)
