@@ -4,8 +4,8 @@
 
 Seven surrogates of the study, and two Gaussian processes (priors of BoTorch as of 2023, which the study had, and priors that
 grow with dimension), on seven objectives: two formulas, 25 five-way choices, two tables of real trainings, a polynomial of 200
-and a network of 400 variables. All start from the same ten points; then batches of five by parallel expected improvement with
-128 samples. Smaller than the study, for one core: 25 evaluations instead of about 100, hidden layers of 64, HMC of 100 + 100
+and a network of 400 variables. All start from the same ten points; then batches of ten by parallel expected improvement with
+128 samples. Smaller than the study, for one core: 60 evaluations instead of about 100, hidden layers of 64, HMC of 100 + 100
 proposals, three seeds, and variances chosen once, after the first points. Runs that are done are kept in
 ~/.cache/locum/bnn-surrogates, and a run that was stopped goes on from there; delete the folder to start over.
 """
@@ -39,7 +39,7 @@ from locum.optimize.bnn_surrogates import (
 )
 from problems import Problem, problems, protein
 
-FIRST, BATCH = 10, 5
+FIRST, BATCH = 10, 10
 
 
 class GaussianProcess2023(Surrogate):
@@ -108,8 +108,8 @@ def best(problem: Problem, make: Callable[[Problem], Surrogate] | None, seed: in
 
 def runs(quick: bool, seed: int, seeds: int) -> dict[tuple[str, str, int], float]:
     """Best value of each problem, surrogate and seed; those done before are read."""
-    budget = 15 if quick else 25
-    kept = Kept("bnn-surrogates", quick, budget)
+    budget = 20 if quick else 60
+    kept = Kept("bnn-surrogates", quick, [budget, BATCH])
     names: dict[str, Any] = {"random": None, **surrogates(quick)}
     return {
         (problem.name, name, s): kept([problem.name, name, s], partial(best, problem, make, s, budget))
