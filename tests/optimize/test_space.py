@@ -150,3 +150,26 @@ def test_points_outside_the_space_are_refused(change, message):
         MIXED.check([1, 2])
     with pytest.raises(InvalidData, match=r"rows of shape \(n, 10\)"):
         MIXED.decode(np.zeros((2, 3)))
+
+
+def test_many_points_are_encoded_as_one_by_one():
+    rng = np.random.default_rng(3)
+    points = MIXED.sample(200, rng)
+    rows = MIXED.encode(points)
+    np.testing.assert_array_equal(rows, np.concatenate([MIXED.encode([point]) for point in points]))
+    again = MIXED.decode(rows)
+    assert again == [one for row in rows for one in MIXED.decode([row])]
+    assert [MIXED.key(one) for one in again] == [MIXED.key(MIXED.check(one)) for one in again]
+    assert MIXED.encode([]).shape == (0, MIXED.width)
+    assert MIXED.decode(np.zeros((0, MIXED.width))) == []
+
+
+@pytest.mark.parametrize("value", [True, np.bool_(True), "1", None, np.nan, np.inf, [0.5], 1 + 0j])
+def test_among_many_the_value_that_is_no_number_is_named(value):
+    space = Space([Real("x", 0.0, 1.0), Integer("k", 0, 3)])
+    good = {"x": np.float32(0.5), "k": np.int64(2)}
+    assert space.encode([good, good]).shape == (2, 2)
+    with pytest.raises(InvalidData, match="expected x between 0 and 1, got"):
+        space.encode([good, {"x": value, "k": 1}])
+    with pytest.raises(InvalidData, match="expected k to be a whole number from 0 to 3, got"):
+        space.encode([good, {"x": 0.1, "k": value}])

@@ -7,6 +7,7 @@ from locum.emulate.calibration import Calibration, SimulationCheck, calibrate, s
 from locum.emulate.cape import CAPE, Conditional, Curriculum, FirstGuess, NeuralPDESolver
 from locum.emulate.car_drag import ClassAudit, DragAudit, RenderingRegressor, Saliency
 from locum.emulate.chebyshev import ChebyshevInterpolant, chebyshev_interpolant
+from locum.emulate.coarse import CoarseSolver, CoarseSolvers, coarse_solvers
 from locum.emulate.dynamics import (
     DynamicsReport,
     DynamicsScore,
@@ -114,6 +115,9 @@ __all__ = [
     "Conditional",
     "Curriculum",
     "FirstGuess",
+    "CoarseSolver",
+    "CoarseSolvers",
+    "coarse_solvers",
     "rollout_errors",
     "RolloutErrors",
     "TrustRegion",

@@ -13,7 +13,7 @@ from locum.core.errors import InvalidData, require_one_of, require_positive
 from locum.core.fidelity import Fidelity
 from locum.emulate.stepper import Steps
 
-__all__ = ["RolloutErrors", "TrustRegion", "rollout_errors", "runs_of"]
+__all__ = ["RolloutErrors", "TrustRegion", "errors_of", "rollout_errors", "runs_of"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -154,6 +154,22 @@ def rollout_errors(model: Steps, U: ArrayLike, P: ArrayLike, *, history: int = 1
     history : int, default=1
     """
     runs, rows = runs_of(U, P)
+    _check_repeats(runs, rows, history)
+    begin = runs[:, :history].reshape(len(runs), -1, *runs.shape[3:])
+    return errors_of(np.moveaxis(model.rollout(begin, runs.shape[1] - history, rows), 0, 1), runs, rows, history)
+
+
+def errors_of(said: Array, runs: Array, rows: Array, history: int) -> RolloutErrors:
+    """Of frames (n, T - history, C, *grid) beside true runs (n, T, C, *grid) with parameters (n, k)."""
+    values, of = _check_repeats(runs, rows, history)
+    true = runs[:, history:]
+    still = np.broadcast_to(runs[:, history - 1 : history], true.shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return RolloutErrors(values, of, *_errors(said, true, still))
+
+
+def _check_repeats(runs: Array, rows: Array, history: int) -> tuple[Array, NDArray[np.intp]]:
+    """Distinct parameters, and which of them each run has."""
     values, of = np.unique(rows, axis=0, return_inverse=True)
     of = of.reshape(-1)
     if (np.bincount(of) < 2).any() or runs.shape[1] <= history:
@@ -161,12 +177,7 @@ def rollout_errors(model: Steps, U: ArrayLike, P: ArrayLike, *, history: int = 1
             f"expected two runs or more at each value of the parameters, of more than {history} frames: "
             f"got {np.bincount(of).min()} at one of them, and {runs.shape[1]} frames"
         )
-    begin = runs[:, :history].reshape(len(runs), -1, *runs.shape[3:])
-    said = np.moveaxis(model.rollout(begin, runs.shape[1] - history, rows), 0, 1)
-    true = runs[:, history:]
-    still = np.broadcast_to(runs[:, history - 1 : history], true.shape)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return RolloutErrors(values, of, *_errors(said, true, still))
+    return values, of
 
 
 def _errors(said: Array, true: Array, still: Array) -> tuple[dict[str, Array], NDArray[np.bool_]]:

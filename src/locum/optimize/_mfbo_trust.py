@@ -42,7 +42,7 @@ class Window:
         parts = []
         for one, at in zip(space.parameters, space.columns, strict=True):
             if isinstance(one, Real):
-                low, high = (one.decode(end[at].tolist()) for end in (self.low, self.high))
+                low, high = one.decode(np.array([self.low[at], self.high[at]]))
                 one = replace(one, low=low, high=high)
             parts.append(one)
         self.space = Space(parts)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from locum.optimize.goal import Aim
-from locum.optimize.space import Point, Space
+from locum.optimize.space import Point, Space, text_of
 
 __all__ = ["best_point"]
 
@@ -51,7 +51,7 @@ def best_point(
         tried = [*space.sample(tries - tries // 2, rng), *_neighbours(space, leaders, tries // 2, rng)]
     if aim.placed:
         tried = space.decode(aim.place(space.encode(tried), rng))
-    tried = _distinct(space, tried, known) or _distinct(space, space.points(), known)  # where all but a few are known
+    tried = _distinct(tried, known) or _distinct(space.points(), known)  # where all but a few are known
     rows = space.encode(tried)
     with torch.no_grad():
         worth = value(torch.as_tensor(rows)[:, None]).numpy()
@@ -60,7 +60,7 @@ def best_point(
     found = [(tried[i], float(worth[i])) for i in first]
     free = np.setdiff1d(np.flatnonzero(space.continuous), aim.columns)
     if len(free) and np.isfinite(worth[first]).all():
-        found += [pair for pair in _followed(space, value, rows[first], free) if space.key(pair[0]) not in known]
+        found += [pair for pair in _followed(space, value, rows[first], free) if text_of(pair[0]) not in known]
     return max(found, key=lambda pair: pair[1])
 
 
@@ -111,10 +111,10 @@ def _neighbours(space: Space, leaders: list[Point], n: int, rng: np.random.Gener
     return space.decode(out)
 
 
-def _distinct(space: Space, points: list[Point], known: set[str]) -> list[Point]:
+def _distinct(points: list[Point], known: set[str]) -> list[Point]:
     out: dict[str, Point] = {}
     for point in points:
-        key = space.key(point)
+        key = text_of(point)
         if key not in known:
             out.setdefault(key, point)
     return list(out.values())

@@ -75,7 +75,7 @@ class FidelityLevels(Goal):
         level = space.parameters[space.names.index(self.name)]
 
         def paid(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.array([self._paid(level.decode(row[columns])) for row in rows])
+            return np.array([self._paid(value) for value in level.decode(rows[:, columns])])
 
         return Aim(columns, settings, np.ones(1), cost=paid)
 

@@ -114,5 +114,4 @@ def settings_of(space: Space, points: Sequence[Mapping[str, Any]], what: str) ->
     if len(names) == len(space):
         raise InvalidData(f"expected parameters beside {', '.join(names)}: nothing is left to decide")
     columns = np.concatenate([np.arange(places[name][1].start, places[name][1].stop) for name in names])
-    rows = [np.concatenate([places[name][0].encode(point[name]) for name in names]) for point in points]
-    return columns, np.array(rows, dtype=float)
+    return columns, np.hstack([places[name][0].encode([point[name] for point in points]) for name in names])

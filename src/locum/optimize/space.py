@@ -50,22 +50,24 @@ class Real:
     width = 1
     idle = (0.5,)  # its encoding where it does not matter
 
-    def encode(self, value: Any) -> list[float]:
-        """To [0, 1]."""
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not number or not self.low <= value <= self.high:
-            raise InvalidData(f"expected {self.name} between {self.low:g} and {self.high:g}, got {value!r}")
-        low, high, value = (math.log(one) if self.log else float(one) for one in (self.low, self.high, value))
-        return [min(max((value - low) / (high - low), 0.0), 1.0)]
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return (math.log(self.low), math.log(self.high)) if self.log else (float(self.low), float(self.high))
 
-    def decode(self, unit: Sequence[float]) -> Any:
-        """From [0, 1]."""
-        u = min(max(float(unit[0]), 0.0), 1.0)
-        if self.log:
-            value = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
-        else:
-            value = self.low + u * (self.high - self.low)
-        return min(max(value, self.low), self.high)
+    def encode(self, values: Sequence[Any]) -> _FLOAT:
+        """To [0, 1], shape (n, 1)."""
+        found, (low, high) = _numbers(values), self._ends
+        bad = ~((found >= self.low) & (found <= self.high))
+        if bad.any():
+            value = values[int(bad.argmax())]
+            raise InvalidData(f"expected {self.name} between {self.low:g} and {self.high:g}, got {value!r}")
+        return np.clip(((np.log(found) if self.log else found) - low) / (high - low), 0, 1)[:, None]
+
+    def decode(self, units: _FLOAT) -> list[Any]:
+        """From [0, 1], one value a row of `units`, of shape (n, 1)."""
+        low, high = self._ends
+        found = low + np.clip(units[:, 0], 0, 1) * (high - low)
+        return np.clip(np.exp(found) if self.log else found, self.low, self.high).tolist()
 
 
 @dataclass(frozen=True)
@@ -102,19 +104,20 @@ class Integer:
         low, high = self.low - 0.5, self.high + 0.5
         return (math.log(low), math.log(high)) if self.log else (low, high)
 
-    def encode(self, value: Any) -> list[float]:
-        """To [0, 1]."""
-        whole = isinstance(value, int | float | np.number) and not isinstance(value, bool) and float(value).is_integer()
-        if not whole or not self.low <= value <= self.high:
+    def encode(self, values: Sequence[Any]) -> _FLOAT:
+        """To [0, 1], shape (n, 1)."""
+        found, (low, high) = _numbers(values), self._ends
+        bad = ~((found >= self.low) & (found <= self.high) & (found == np.round(found)))
+        if bad.any():
+            value = values[int(bad.argmax())]
             raise InvalidData(f"expected {self.name} to be a whole number from {self.low} to {self.high}, got {value!r}")
-        low, high = self._ends
-        return [((math.log(value) if self.log else float(value)) - low) / (high - low)]
+        return (((np.log(found) if self.log else found) - low) / (high - low))[:, None]
 
-    def decode(self, unit: Sequence[float]) -> Any:
-        """From [0, 1]."""
+    def decode(self, units: _FLOAT) -> list[Any]:
+        """From [0, 1], one value a row of `units`, of shape (n, 1)."""
         low, high = self._ends
-        value = low + min(max(float(unit[0]), 0.0), 1.0) * (high - low)
-        return min(max(round(math.exp(value) if self.log else value), self.low), self.high)
+        found = low + np.clip(units[:, 0], 0, 1) * (high - low)
+        return [min(max(round(one), self.low), self.high) for one in (np.exp(found) if self.log else found).tolist()]
 
 
 @dataclass(frozen=True)
@@ -152,15 +155,16 @@ class Categorical:
         """Its encoding where it does not matter."""
         return (0.0,) * self.width
 
-    def encode(self, value: Any) -> list[float]:
-        """One column a choice, 1 for the one taken."""
-        if value not in self.choices:
-            raise InvalidData(f"expected {self.name} to be one of {', '.join(map(repr, self.choices))}, got {value!r}")
-        return [float(i == self.choices.index(value)) for i in range(len(self.choices))]
+    def encode(self, values: Sequence[Any]) -> _FLOAT:
+        """One column a choice, 1 for the one taken, shape (n, choices)."""
+        strange = [value for value in values if value not in self.choices]
+        if strange:
+            raise InvalidData(f"expected {self.name} to be one of {', '.join(map(repr, self.choices))}, got {strange[0]!r}")
+        return np.eye(self.width)[[self.choices.index(value) for value in values]]
 
-    def decode(self, unit: Sequence[float]) -> Any:
-        """The choice of the largest column."""
-        return self.choices[int(np.argmax(unit))]
+    def decode(self, units: _FLOAT) -> list[Any]:
+        """The choice of the largest column, one a row of `units`, of shape (n, choices)."""
+        return [self.choices[i] for i in units.argmax(axis=1).tolist()]
 
 
 Parameter = Real | Integer | Categorical
@@ -229,10 +233,19 @@ class Space:
         return cls(Real(f"x{i}", float(low), float(high)) for i, (low, high) in enumerate(bounds))
 
     # ------------------------------------------------------------------ facts
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the parameters."""
         return tuple(one.name for one in self.parameters)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.names)
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether all parameters matter in every point."""
+        return all(one.when is None for one in self.parameters)
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -298,40 +311,44 @@ class Space:
         InvalidData
             A parameter that is missing, unknown, does not matter here, or lies outside its range.
         """
-        return {name: point[name] for name in self._cells(point)}
+        self.encode([point])
+        return {name: point[name] for name in self.names if name in point}
 
-    def _cells(self, point: Mapping[str, Any]) -> dict[str, list[float]]:
-        """The encoding of each parameter that matters, by name; see `check` for what is refused."""
+    def _check_names(self, point: Any) -> None:
+        """Refuse a point that has not just the parameters that matter in it."""
         if not isinstance(point, Mapping):
             raise InvalidData(f"expected a point as a dict with {', '.join(self.names)}, got {type(point).__name__}")
-        active = self.active(point)
-        cells = {one.name: one.encode(point[one.name]) for one in active if one.name in point}
-        missing = [one.name for one in active if one.name not in point]
-        matters = {one.name for one in active}
+        matters = self._names if self._plain else {one.name for one in self.active(point)}
+        if point.keys() == matters:
+            return
+        for one in self.parameters:  # a choice that there is not would seem to make others strange
+            if one.name in matters and one.name in point:
+                one.encode([point[one.name]])
+        missing = [name for name in self.names if name in matters and name not in point]
         strange = [name for name in point if name not in matters]
-        if missing or strange:
-            what = f"{missing[0]!r} is missing" if missing else f"{strange[0]!r} is unknown, or does not matter in it"
-            raise InvalidData(f"expected a point with {', '.join(one.name for one in active)}, but {what}")
-        return cells
+        what = f"{missing[0]!r} is missing" if missing else f"{strange[0]!r} is unknown, or does not matter in it"
+        raise InvalidData(f"expected a point with {', '.join(name for name in self.names if name in matters)}, but {what}")
 
     def encode(self, points: Iterable[Mapping[str, Any]]) -> _FLOAT:
         """Points as rows of shape (n, width)."""
-        rows = []
-        for point in points:
-            cells = self._cells(point)
-            rows.append([cell for one in self.parameters for cell in cells.get(one.name, one.idle)])
-        return np.array(rows, dtype=float).reshape(-1, self.width)
+        given = list(points)
+        for point in given:
+            self._check_names(point)
+        rows = np.empty((len(given), self.width))
+        for one, at in zip(self.parameters, self.columns, strict=True):
+            there = [i for i, point in enumerate(given) if one.name in point] if one.when is not None else slice(None)
+            rows[:, at] = one.idle
+            rows[there, at] = one.encode([point[one.name] for point in given if one.when is None or one.name in point])
+        return rows
 
     def decode(self, units: Any) -> list[Point]:
         """Points from rows of shape (n, width); numbers outside [0, 1] are cut off."""
         found = np.asarray(units, dtype=float)
         if found.ndim != 2 or found.shape[1] != self.width:
             raise InvalidData(f"expected rows of shape (n, {self.width}), got {found.shape}")
-        out = []
-        for row in found:
-            whole = {one.name: one.decode(row[at]) for one, at in zip(self.parameters, self.columns, strict=True)}
-            out.append({one.name: whole[one.name] for one in self.active(whole)})
-        return out
+        values = [one.decode(found[:, at]) for one, at in zip(self.parameters, self.columns, strict=True)]
+        whole = [dict(zip(self.names, row, strict=True)) for row in zip(*values, strict=True)]
+        return whole if self._plain else [{one.name: point[one.name] for one in self.active(point)} for point in whole]
 
     def sobol(self, n: int, random_state: int = 0) -> list[Point]:
         """Points that fill the space evenly: a scrambled Sobol sequence.
@@ -366,7 +383,7 @@ class Space:
         for row in product(*values):
             whole = dict(zip(self.names, row, strict=True))
             point = {one.name: whole[one.name] for one in self.active(whole)}
-            found.setdefault(self.key(point), point)
+            found.setdefault(text_of(point), point)
         return list(found.values())
 
     def _spread(self, made: _FLOAT) -> list[Point]:
@@ -381,7 +398,7 @@ class Space:
 
     def key(self, point: Mapping[str, Any]) -> str:
         """What tells a point from others, as text."""
-        return json.dumps(self.check(point), sort_keys=True, default=float)
+        return text_of(self.check(point))
 
     # ------------------------------------------------------------------ keeping it
     @cached_property
@@ -415,6 +432,20 @@ class Space:
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise FormatError(f"this is no space: {error!r} while reading it") from error
         return cls(parameters)
+
+
+def text_of(point: Mapping[str, Any]) -> str:
+    """What tells a point that was checked, or decoded, from others."""
+    return json.dumps(point, sort_keys=True, default=float)
+
+
+def _numbers(values: Sequence[Any]) -> _FLOAT:
+    """Numbers, and NaN for what is none."""
+    kinds = set(map(type, values))
+    if kinds <= {float, int}:
+        return np.array(values, dtype=float)
+    some = [isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in values]
+    return np.array([float(value) if is_number else math.nan for value, is_number in zip(values, some, strict=True)])
 
 
 def _check_range(name: str, low: Any, high: Any, log: bool) -> None:
