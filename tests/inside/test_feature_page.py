@@ -260,6 +260,7 @@ def test_the_page_shows_what_the_records_say(show):
     assert page.locator("#outputs tr").first.inner_text().split() == ["x", "+0.667"]
     assert page.locator("#causes-part").is_hidden()
     page.locator("#neighbours button").first.click()
+    page.locator("#which", has_text="Latent 1").wait_for()  # it is drawn when the page hears of the new address
     assert page.inner_text("#which") == "Latent 1"
     assert page.url.endswith("#latent-1")
     assert page.locator("#list [aria-current]").inner_text().split()[0] == "1"
@@ -287,7 +288,8 @@ def test_keys_go_through_the_list(show):
     page.focus("#search")
     for latent in ("0", "1", "3"):
         page.keyboard.press("ArrowDown")
-        page.wait_for_url(f"**#latent-{latent}")
+        page.locator("#which", has_text=f"Latent {latent}").wait_for()
+        assert page.url.endswith(f"#latent-{latent}")
         assert page.inner_text("#which") == f"Latent {latent}"
     page.keyboard.press("ArrowUp")
     page.wait_for_url("**#latent-1")

@@ -82,7 +82,7 @@ def plot_slice(optimizer: Any, name: str, point: Mapping[str, Any] | None = None
     if one is None or one.width != 1:
         raise InvalidData(f"expected the name of a number among {', '.join(optimizer.space.names)}, got {name!r}")
     base = optimizer.recommend() if point is None else point
-    at = list(dict.fromkeys(one.decode([u]) for u in np.linspace(0, 1, _POINTS)))
+    at = list(dict.fromkeys(one.decode(np.linspace(0, 1, _POINTS)[:, None])))
     line = [{**base, name: value} for value in at]
     (low, middle, high), worth = optimizer.interval(line).T, optimizer.worth(line)
     above, below = pyplot().subplots(2, 1, figsize=(6.0, 5.0), sharex=True, height_ratios=(3, 1), layout="constrained")[1]
