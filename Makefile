@@ -74,10 +74,11 @@ peers: .venv-peers/.done  ## other libraries, in an environment of their own
 	@touch $@
 
 optimizers: .venv-optimizers/.done  ## other optimisers, in an environment of their own
-.venv-optimizers/.done: benchmarks/peers/requirements-optimizers.txt
+.venv-optimizers/.done: benchmarks/peers/requirements-optimizers.txt | $(VENV)/.dev
 	$(PYTHON) -m venv .venv-optimizers
 	.venv-optimizers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements-optimizers.txt
 	.venv-optimizers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps HEBO==0.3.6
+	$(PIP) $$(grep ^ioh benchmarks/peers/requirements-optimizers.txt)
 	@touch $@
 
 battery: .venv-battery/.done  ## PyBaMM, the peer of pinn-battery, in an environment of its own

@@ -67,10 +67,13 @@ class Sobol(Random):
 class Locum:
     """The default `Optimizer`."""
 
-    def __init__(self, d: int, seed: int, budget: int) -> None:
-        from locum.optimize import Optimizer, Space
+    warped = False
 
-        self.optimizer = Optimizer(Space.box([(LOW, HIGH)] * d), direction="minimize", random_state=seed)
+    def __init__(self, d: int, seed: int, budget: int) -> None:
+        from locum.optimize import GaussianProcess, Optimizer, Space
+
+        process = GaussianProcess(input_warping=self.warped)
+        self.optimizer = Optimizer(Space.box([(LOW, HIGH)] * d), process, direction="minimize", random_state=seed)
         self.asked: dict[bytes, Any] = {}
 
     def ask(self) -> np.ndarray:
@@ -82,6 +85,12 @@ class Locum:
     def tell(self, x: np.ndarray, y: float) -> None:
         names = self.optimizer.space.names
         self.optimizer.tell([self.asked.get(x.tobytes(), dict(zip(names, x.tolist(), strict=True)))], [y])
+
+
+class LocumWarped(Locum):
+    """With columns that are bent."""
+
+    warped = True
 
 
 class BoTorch:
@@ -241,7 +250,7 @@ class Ax:
 
 OPTIMIZERS: dict[str, Any] = {
     "Locum": Locum, "BoTorch logEI": BoTorch, "Optuna GP": OptunaGP, "Optuna TPE": OptunaTPE, "SMAC": Smac, "HEBO": Hebo,
-    "Ax": Ax, "Sobol": Sobol, "random": Random,
+    "Ax": Ax, "Sobol": Sobol, "random": Random, "Locum, inputs warped": LocumWarped,
 }  # fmt: skip
 
 

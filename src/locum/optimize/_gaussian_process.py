@@ -25,6 +25,7 @@ from gpytorch.priors import LogNormalPrior, NormalPrior
 from gpytorch.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 
+from locum.optimize._input_warp import WarpedKernel
 from locum.optimize._likelihood import CORRELATIONS, Priors, Settings, likeliest
 from locum.optimize.surrogate import evenly
 
@@ -118,6 +119,7 @@ def fitted(
     mean: str | Callable[[Any], Any] = "constant",
     *,
     priors: bool = True,
+    warped: bool = False,
 ) -> SingleTaskGP:
     """A process with settings at the mode of their posterior, or of the likelihood."""
     X, Y = torch.as_tensor(rows), torch.as_tensor(values)[:, None]
@@ -133,7 +135,7 @@ def fitted(
     )  # fmt: skip
     if kernel in CORRELATIONS:
         told, given = _told(model), None if known is None else _noise_of(model)
-        _set(model, likeliest(*told, kernel, given, *_search(d, priors, model)))
+        _set(model, likeliest(*told, kernel, given, *_search(d, priors, model), warped))
         return model.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizationWarning)  # where it stops early, where it stands is good enough
@@ -184,6 +186,8 @@ def _set(model: SingleTaskGP, found: Settings) -> None:
     base.lengthscale = torch.as_tensor(found.lengths)[None]
     if isinstance(kernel, ScaleKernel):
         kernel.outputscale = torch.tensor(found.scale)
+    if found.powers is not None:
+        model.covar_module = WarpedKernel(kernel, torch.as_tensor(found.powers))
     if found.noise is not None:
         model.likelihood.noise = torch.tensor([max(found.noise, 1.000001 * _LEAST_NOISE)])
     mean: Any = model.mean_module

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from gpytorch.kernels import MaternKernel, RBFKernel, ScaleKernel
 
+from locum.optimize._input_warp import WarpedKernel, bent
 from locum.optimize.goal import Aim
 
 __all__ = ["PlainProcess", "Process", "Update", "root_of"]
@@ -158,12 +159,14 @@ def _matern32(r2: Any) -> Any:
     return (1.0 + r) * (-r).exp()
 
 
-def _direct(kernel: Any, scale: Any) -> tuple[Any, Any, Any]:
-    """Correlation of squared scaled distances, lengths, and variance of a stationary kernel; None for one not known here.
+def _direct(kernel: Any, scale: Any) -> tuple[Any, Any, Any, Any]:
+    """Correlation of squared scaled distances, lengths, variance and powers of a kernel; None for one not known here.
 
     The same numbers as the kernel gives, at a fraction of the time that its graph takes for few rows.
     """
-    height = scale**2
+    height, powers = scale**2, None
+    if isinstance(kernel, WarpedKernel):
+        kernel, powers = kernel.base, kernel.powers
     if isinstance(kernel, ScaleKernel):
         height, kernel = height * kernel.outputscale.detach().reshape(()), kernel.base_kernel
     found = None
@@ -172,8 +175,8 @@ def _direct(kernel: Any, scale: Any) -> tuple[Any, Any, Any]:
     elif type(kernel) is RBFKernel:
         found = _rbf
     if found is None or kernel.active_dims is not None or kernel.batch_shape:
-        return None, None, None
-    return found, kernel.lengthscale.detach().double(), height.double()
+        return None, None, None, None
+    return found, kernel.lengthscale.detach().double(), height.double(), powers
 
 
 def _rbf(r2: Any) -> Any:
@@ -195,7 +198,7 @@ class PlainProcess(Process):
         # A process of standardised values is one of the values themselves, shifted and stretched.
         self.scale = change.stdvs.detach().reshape(()) if change is not None else one[0]
         self.shift = change.means.detach().reshape(()) if change is not None else 0 * one[0]
-        self._correlation, self._lengths, self._height = _direct(model.covar_module, self.scale)
+        self._correlation, self._lengths, self._height, self._powers = _direct(model.covar_module, self.scale)
         with torch.no_grad():
             train, values = model.train_inputs[0], model.train_targets
             noise = model.likelihood.noise.detach().reshape(-1) * self.scale**2
@@ -209,6 +212,8 @@ class PlainProcess(Process):
     def value_value(self, A: Any, B: Any) -> Any:
         if self._correlation is None:
             return self.model.covar_module(A, B).to_dense() * self.scale**2
+        if self._powers is not None:
+            A, B = bent(A, self._powers), bent(B, self._powers)
         return self._correlation(_apart(A / self._lengths, B / self._lengths)) * self._height
 
     def marginal(self, A: Any) -> tuple[Any, Any]:

@@ -153,6 +153,9 @@ class GaussianProcess(Surrogate):
     hyperparameters : {"map", "mle", "sampled"}, default="map"
         The likeliest settings under priors, the likeliest without any, or some drawn from their posterior by slice sampling.
         With "sampled" the loop averages acquisition functions over them, not predictions.
+    input_warping : bool, default=False
+        Whether each column is bent, 1 - (1 - x^a)^b with powers that are learnt at their mode, so that the process may change
+        faster at one end of a range than at the other: for optima in a corner, as of designs whose ranges span decades.
     random_state : int, default=0
 
     Attributes
@@ -165,7 +168,8 @@ class GaussianProcess(Surrogate):
     Cost: O(n³) for each step of the fit, some tens of them, on 400 of the rows where there are more, and once on all; "sampled"
     takes some 150 steps a setting. A loop gives it at most 2,000 rows, the best and an even choice of the others.
     Lengths have the priors of Hvarfner, Hellsten and Nardi, arXiv 2402.02229, which grow with the square root of the number of
-    columns. "mle" shrinks lengths to nothing where there are few points. Through BoTorch, arXiv 1910.06403.
+    columns; warps are those of Snoek, Swersky, Zemel and Adams, arXiv 1402.0929, with the prior that BoTorch proposes. "mle"
+    shrinks lengths to nothing where there are few points. Through BoTorch, arXiv 1910.06403.
 
     Examples
     --------
@@ -185,12 +189,14 @@ class GaussianProcess(Surrogate):
         noise: str | float = "learn",
         mean: str | Callable[[Any], Any] = "constant",
         hyperparameters: str = "map",
+        input_warping: bool = False,
         random_state: int = 0,
     ) -> None:
         self.kernel = kernel
         self.noise = noise
         self.mean = mean
         self.hyperparameters = hyperparameters
+        self.input_warping = input_warping
         self.random_state = random_state
 
     @property
@@ -209,10 +215,14 @@ class GaussianProcess(Surrogate):
         require_one_of(HYPERPARAMETERS, hyperparameters=self.hyperparameters)
         if not callable(self.mean) and self.mean not in MEANS:
             raise InvalidData(f"expected mean= to be one of {', '.join(MEANS)}, or a callable, got {self.mean!r}")
+        if self.input_warping and self.kernel == "power_exponential":
+            raise InvalidData('expected another kernel= with input_warping=True, got "power_exponential"')
         noise = given_noise(self.noise)
         require_whole(0, random_state=self.random_state)
         with seeded(self.random_state):
-            model = fitted(rows, values, self.kernel, noise, self.mean, priors=self.hyperparameters != "mle")
+            model = fitted(
+                rows, values, self.kernel, noise, self.mean, priors=self.hyperparameters != "mle", warped=self.input_warping
+            )
         if self.hyperparameters != "sampled":
             return (model,)
         return sampled(model, np.random.default_rng(self.random_state))
