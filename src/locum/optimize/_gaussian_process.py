@@ -25,8 +25,8 @@ from gpytorch.priors import LogNormalPrior, NormalPrior
 from gpytorch.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 
-from locum.optimize._input_warp import WarpedKernel
 from locum.optimize._likelihood import CORRELATIONS, Priors, Settings, likeliest
+from locum.optimize._process import WarpedKernel
 from locum.optimize.surrogate import evenly
 
 __all__ = ["fitted", "sampled"]

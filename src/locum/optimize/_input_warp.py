@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 
-__all__ = ["WarpedKernel", "bent", "with_slopes"]
+__all__ = ["bent", "with_slopes"]
 
 _FLOAT = NDArray[np.float64]
 _EDGE = 1e-6  # where slopes in the powers, or in the rows, would have no end
@@ -27,21 +26,3 @@ def with_slopes(rows: _FLOAT, powers: _FLOAT) -> tuple[_FLOAT, _FLOAT]:
     outer = (1 - inner) ** b
     slopes = [b * outer / (1 - inner) * inner * np.log(x) * a, -outer * np.log1p(-inner) * b]
     return 1 - outer, np.stack(slopes, axis=-1)
-
-
-class WarpedKernel(Kernel):
-    """A kernel of bent rows.
-
-    Parameters
-    ----------
-    base : gpytorch Kernel
-    powers : torch.Tensor of shape (d, 2)
-    """
-
-    def __init__(self, base: Kernel, powers: Any) -> None:
-        super().__init__()
-        self.base = base
-        self.register_buffer("powers", powers)
-
-    def forward(self, x1: Any, x2: Any, diag: bool = False, **params: Any) -> Any:
-        return self.base.forward(bent(x1, self.powers), bent(x2, self.powers), diag=diag, **params)

@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from gpytorch.kernels import MaternKernel, RBFKernel, ScaleKernel
+from gpytorch.kernels import Kernel, MaternKernel, RBFKernel, ScaleKernel
 
-from locum.optimize._input_warp import WarpedKernel, bent
+from locum.optimize._input_warp import bent
 from locum.optimize.goal import Aim
 
-__all__ = ["PlainProcess", "Process", "Update", "root_of"]
+__all__ = ["PlainProcess", "Process", "Update", "WarpedKernel", "root_of"]
 
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6)  # of the mean of the diagonal, one tried after another
 
@@ -157,6 +157,24 @@ def _matern52(r2: Any) -> Any:
 def _matern32(r2: Any) -> Any:
     r = (3.0 * r2 + 1e-20).sqrt()
     return (1.0 + r) * (-r).exp()
+
+
+class WarpedKernel(Kernel):
+    """A kernel of bent rows.
+
+    Parameters
+    ----------
+    base : gpytorch Kernel
+    powers : torch.Tensor of shape (d, 2)
+    """
+
+    def __init__(self, base: Kernel, powers: Any) -> None:
+        super().__init__()
+        self.base = base
+        self.register_buffer("powers", powers)
+
+    def forward(self, x1: Any, x2: Any, diag: bool = False, **params: Any) -> Any:
+        return self.base.forward(bent(x1, self.powers), bent(x2, self.powers), diag=diag, **params)
 
 
 def _direct(kernel: Any, scale: Any) -> tuple[Any, Any, Any, Any]:
