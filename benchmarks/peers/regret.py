@@ -86,11 +86,17 @@ def run(name: str, cells: list[Cell]) -> Iterator[Cell]:
 
 
 # ---------------------------------------------------------------------- what is told
-def ranks(cells: list[Cell]) -> dict[str, Any]:
-    """Mean rank of each optimiser, over the cells that all of them have."""
+def lowest(cells: list[Cell]) -> dict[tuple[int, Any, int], dict[str, float]]:
+    """Best value of each optimiser, by dimension, function and seed."""
     found: dict[tuple[int, Any, int], dict[str, float]] = defaultdict(dict)
     for one in cells:
         found[(one["dimension"], one["function"], one["seed"])][one["name"]] = min(one["values"])
+    return found
+
+
+def ranks(cells: list[Cell]) -> dict[str, Any]:
+    """Mean rank of each optimiser, over the cells that all of them have."""
+    found = lowest(cells)
     names = sorted({name for some in found.values() for name in some}, key=list(OPTIMIZERS).index)
     whole = {cell: some for cell, some in found.items() if len(some) == len(names)}
     if not whole or "Locum" not in names:
@@ -119,13 +125,10 @@ def ranks(cells: list[Cell]) -> dict[str, Any]:
 
 def beside(cells: list[Cell]) -> dict[str, Any]:
     """In how many cells the variant ends lower than the default, by function."""
-    found: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
-    for one in cells:
-        found[(str(one["function"]), one["seed"])][one["name"]] = min(one["values"])
-    both = {cell: some for cell, some in found.items() if "Locum" in some and VARIANT in some}
+    both = {cell: some for cell, some in lowest(cells).items() if "Locum" in some and VARIANT in some}
     told: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for (function, _), some in both.items():
-        told[function][int(np.sign(some[VARIANT] - some["Locum"])) + 1] += 1
+    for (_, function, _), some in both.items():
+        told[str(function)][int(np.sign(some[VARIANT] - some["Locum"])) + 1] += 1
     return {
         "cells": len(both),
         "better, same, worse": dict(told),

@@ -86,4 +86,4 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(InvalidData, match="at least one setting"):
         coarse_solvers(solve, [], solve(32), NU[:, None])
     with pytest.raises(InvalidData, match="two runs or more at each value"):
-        coarse_solvers(solve, [16], solve(32), np.arange(6.0)[:, None])
+        coarse_solvers(lambda cells: pytest.fail("solved before it was refused"), [16], solve(32), np.arange(6.0)[:, None])

@@ -13,7 +13,7 @@ from locum.core.errors import InvalidData, require_one_of, require_positive
 from locum.core.fidelity import Fidelity
 from locum.emulate.stepper import Steps
 
-__all__ = ["RolloutErrors", "TrustRegion", "errors_of", "rollout_errors", "runs_of"]
+__all__ = ["RolloutErrors", "TrustRegion", "errors_of", "grouped", "rollout_errors", "runs_of"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -153,23 +153,30 @@ def rollout_errors(model: Steps, U: ArrayLike, P: ArrayLike, *, history: int = 1
     P : array-like of shape (n, k)
     history : int, default=1
     """
-    runs, rows = runs_of(U, P)
-    _check_repeats(runs, rows, history)
+    runs, values, of = grouped(U, P, history)
     begin = runs[:, :history].reshape(len(runs), -1, *runs.shape[3:])
-    return errors_of(np.moveaxis(model.rollout(begin, runs.shape[1] - history, rows), 0, 1), runs, rows, history)
+    said = np.moveaxis(model.rollout(begin, runs.shape[1] - history, values[of]), 0, 1)
+    return errors_of(said, runs, values, of, history)
 
 
-def errors_of(said: Array, runs: Array, rows: Array, history: int) -> RolloutErrors:
-    """Of frames (n, T - history, C, *grid) beside true runs (n, T, C, *grid) with parameters (n, k)."""
-    values, of = _check_repeats(runs, rows, history)
+def errors_of(said: Array, runs: Array, values: Array, of: NDArray[np.intp], history: int) -> RolloutErrors:
+    """Of frames (n, T - history, C, *grid) beside true runs, as `grouped` gives them."""
     true = runs[:, history:]
     still = np.broadcast_to(runs[:, history - 1 : history], true.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         return RolloutErrors(values, of, *_errors(said, true, still))
 
 
-def _check_repeats(runs: Array, rows: Array, history: int) -> tuple[Array, NDArray[np.intp]]:
-    """Distinct parameters, and which of them each run has."""
+def grouped(U: ArrayLike, P: ArrayLike, history: int) -> tuple[Array, Array, NDArray[np.intp]]:
+    """Runs (n, T, C, *grid), distinct parameters (m, k), and which of them each run has: two or more runs for each.
+
+    Parameters
+    ----------
+    U, P : array-like
+    history : int
+        Frames that are given, fewer than there are.
+    """
+    runs, rows = runs_of(U, P)
     values, of = np.unique(rows, axis=0, return_inverse=True)
     of = of.reshape(-1)
     if (np.bincount(of) < 2).any() or runs.shape[1] <= history:
@@ -177,7 +184,7 @@ def _check_repeats(runs: Array, rows: Array, history: int) -> tuple[Array, NDArr
             f"expected two runs or more at each value of the parameters, of more than {history} frames: "
             f"got {np.bincount(of).min()} at one of them, and {runs.shape[1]} frames"
         )
-    return values, of
+    return runs, values, of
 
 
 def _errors(said: Array, true: Array, still: Array) -> tuple[dict[str, Array], NDArray[np.bool_]]:

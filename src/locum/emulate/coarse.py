@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from locum.core.errors import InvalidData, require_one_of, require_positive, require_whole
-from locum.emulate._rollout_errors import RolloutErrors, errors_of, runs_of
+from locum.emulate._rollout_errors import RolloutErrors, errors_of, grouped
 
 __all__ = ["CoarseSolver", "CoarseSolvers", "coarse_solvers"]
 
@@ -135,7 +135,7 @@ def coarse_solvers(
     64
     """
     require_whole(1, history=history, repeats=repeats)
-    runs, rows = runs_of(U, P)
+    runs, values, of = grouped(U, P, history)
     if not len(settings):
         raise InvalidData("expected at least one setting of the solver, got none")
     found = []
@@ -147,6 +147,6 @@ def coarse_solvers(
             spent.append(time.perf_counter() - began)
         if said.shape != runs.shape:
             raise InvalidData(f"expected runs of shape {runs.shape} from solve({setting!r}), got {said.shape}")
-        errors = errors_of(said[:, history:], runs, rows, history)
+        errors = errors_of(said[:, history:], runs, values, of, history)
         found.append(CoarseSolver(setting, max(float(np.median(spent)), math.ulp(0.0)), errors))
     return CoarseSolvers(tuple(found))

@@ -19,7 +19,7 @@ from locum.optimize.goal import Goal, Objective
 from locum.optimize.gradients import TakesGradients, checked_gradients, unit_gradients
 from locum.optimize.objective import objective, rows_of
 from locum.optimize.result import Foretold, Result, deviations, fidelity_of
-from locum.optimize.space import Point, Space
+from locum.optimize.space import Point, Space, text_of
 from locum.optimize.surrogate import GaussianProcess, Surrogate, evenly, need_botorch
 from locum.optimize.warp import Power, PowerWarp
 
@@ -195,8 +195,7 @@ class Optimizer:
         InvalidData
             Points that are none of the space's, infinite values, or another number of them. Nothing is taken then.
         """
-        checked = [self.space.check(point) for point in points]
-        rows = self.space.encode(checked)
+        checked, rows = self.space.taken(points)
         found = [float(value) for value in values]
         if len(found) != len(checked):
             raise InvalidData(f"expected a value for each of {len(checked)} points, got {len(found)}")
@@ -206,7 +205,7 @@ class Optimizer:
         kept = self._checked_constraints(constraints, worked)
         slopes = checked_gradients(self.surrogate, self.space, checked, gradients, worked)
         for i, (point, value) in enumerate(zip(checked, found, strict=True)):
-            key = self.space.key(point)
+            key = text_of(point)
             self._keys.add(key)
             self._pending.pop(key, None)
             if key in self._foretold and math.isnan(self._foretold[key].value):
@@ -393,7 +392,7 @@ class Optimizer:
         at, mean = self._recommended()
         best, values = self.goal.decision(self.points[at]), np.array(self.values)
         given = self.values[at] if self._aim.plain else mean
-        each = [self._foretold.get(self.space.key(point)) for point in self.points]
+        each = [self._foretold.get(text_of(point)) for point in self.points]
         foretold = np.array([[np.nan] * 3 if one is None else one.interval(self._sign) for one in each]).reshape(-1, 3)
         whole = tuple(self.points), values, self.fidelity(), foretold
         return Result(best, given, mean, self.direction, *whole, stopped, account)
@@ -443,7 +442,7 @@ class Optimizer:
         while True:  # ask() saw to it that there is one
             rows = self._aim.place(self.space.encode(self.space.sample(256, rng)), rng)
             for point in self.space.decode(rows):
-                if self.space.key(point) not in known:
+                if text_of(point) not in known:
                     return point
 
     def _placed(self, points: list[Point], seed: int) -> list[Point]:
@@ -469,7 +468,7 @@ class Optimizer:
             self._gain *= warp.stretch(mean, sd, float(values.max()))
         plain = float(values.std()) or 1e-12
         foretold = Foretold(mean, max(sd, 1e-12), float(values.mean()), plain, warp)
-        self._foretold.setdefault(self.space.key(point), foretold)
+        self._foretold.setdefault(text_of(point), foretold)
         return point
 
     def _value(self, rng: np.random.Generator) -> Callable[[Any], Any]:

@@ -311,8 +311,18 @@ class Space:
         InvalidData
             A parameter that is missing, unknown, does not matter here, or lies outside its range.
         """
-        self.encode([point])
-        return {name: point[name] for name in self.names if name in point}
+        return self.taken([point])[0][0]
+
+    def taken(self, points: Iterable[Mapping[str, Any]]) -> tuple[list[Point], _FLOAT]:
+        """Points with their parameters in their order, and their rows of shape (n, width); refused as by `check`.
+
+        Parameters
+        ----------
+        points : iterable of mappings
+        """
+        given = list(points)
+        rows = self.encode(given)
+        return [{name: point[name] for name in self.names if name in point} for point in given], rows
 
     def _check_names(self, point: Any) -> None:
         """Refuse a point that has not just the parameters that matter in it."""
