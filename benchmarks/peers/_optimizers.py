@@ -67,14 +67,14 @@ class Sobol(Random):
 class Locum:
     """The default `Optimizer`."""
 
-    warped = False
-
     def __init__(self, d: int, seed: int, budget: int) -> None:
-        from locum.optimize import GaussianProcess, Optimizer, Space
+        from locum.optimize import Optimizer, Space
 
-        process = GaussianProcess(input_warping=self.warped)
-        self.optimizer = Optimizer(Space.box([(LOW, HIGH)] * d), process, direction="minimize", random_state=seed)
+        self.optimizer = Optimizer(Space.box([(LOW, HIGH)] * d), self.surrogate(), direction="minimize", random_state=seed)
         self.asked: dict[bytes, Any] = {}
+
+    def surrogate(self) -> Any:
+        return None
 
     def ask(self) -> np.ndarray:
         (point,) = self.optimizer.ask()
@@ -87,10 +87,22 @@ class Locum:
         self.optimizer.tell([self.asked.get(x.tobytes(), dict(zip(names, x.tolist(), strict=True)))], [y])
 
 
-class LocumWarped(Locum):
-    """With columns that are bent."""
+class LocumOne(Locum):
+    """One process, of the columns as they are: the default of earlier runs."""
 
-    warped = True
+    def surrogate(self) -> Any:
+        from locum.optimize import GaussianProcess
+
+        return GaussianProcess()
+
+
+class LocumWarped(Locum):
+    """One process, of bent columns."""
+
+    def surrogate(self) -> Any:
+        from locum.optimize import GaussianProcess
+
+        return GaussianProcess(input_warping=True)
 
 
 class BoTorch:
@@ -250,7 +262,7 @@ class Ax:
 
 OPTIMIZERS: dict[str, Any] = {
     "Locum": Locum, "BoTorch logEI": BoTorch, "Optuna GP": OptunaGP, "Optuna TPE": OptunaTPE, "SMAC": Smac, "HEBO": Hebo,
-    "Ax": Ax, "Sobol": Sobol, "random": Random, "Locum, inputs warped": LocumWarped,
+    "Ax": Ax, "Sobol": Sobol, "random": Random, "Locum, one process": LocumOne, "Locum, inputs warped": LocumWarped,
 }  # fmt: skip
 
 

@@ -66,6 +66,15 @@ def test_answers_are_those_of_a_process_of_bent_rows(settings):
     np.testing.assert_allclose(model.covar_module(fresh, torch.as_tensor(U)).to_dense().detach(), inner.detach(), atol=1e-10)
 
 
+def test_rows_beyond_the_unit_cube_are_answered():
+    wide = 4 * U - 1
+    y = np.sin(6 * U[:, 0] ** 0.3) + U[:, 1]
+    process = GaussianProcess(input_warping=True).fit(wide, y)
+    assert np.abs(process.predict(wide) - y).max() < 0.05
+    far = process.predict(np.array([[10.0, 0.0], [wide[:, 0].max(), 0.0]]))
+    assert far[0] == pytest.approx(far[1])
+
+
 def test_improvement_has_slopes_at_the_ends_too():
     y = U[:, 0]
     model = GaussianProcess(input_warping=True).fit(U, y).model_

@@ -22,6 +22,7 @@ from locum.optimize.knowledge_gradient import (
     expected_maximum_gain,
     stochastic_ascent,
 )
+from locum.optimize.model_average import ModelAverage
 from locum.optimize.noisy_improvement import (
     AugmentedExpectedImprovement,
     BestObservedExpectedImprovement,
@@ -49,6 +50,7 @@ __all__ = [
     "rows_of",
     "Surrogate",
     "GaussianProcess",
+    "ModelAverage",
     "PowerWarp",
     "Power",
     "TakesGradients",

@@ -134,8 +134,13 @@ def fitted(
         covar_module=_kernel(kernel, d, priors), mean_module=_mean(mean, d, priors), outcome_transform=Standardize(1),
     )  # fmt: skip
     if kernel in CORRELATIONS:
-        told, given = _told(model), None if known is None else _noise_of(model)
-        _set(model, likeliest(*told, kernel, given, *_search(d, priors, model), warped))
+        (told, heights, features), given = _told(model), None if known is None else _noise_of(model)
+        ends = np.minimum(rows.min(axis=0), 0.0), np.maximum(rows.max(axis=0), 1.0)  # rows of a space lie in between already
+        told = (told - ends[0]) / (ends[1] - ends[0]) if warped else told
+        found = likeliest(told, heights, features, kernel, given, *_search(d, priors, model), warped)
+        _set(model, found)
+        if found.powers is not None:
+            model.covar_module = WarpedKernel(model.covar_module, *map(torch.as_tensor, (found.powers, *ends)))
         return model.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizationWarning)  # where it stops early, where it stands is good enough
@@ -186,8 +191,6 @@ def _set(model: SingleTaskGP, found: Settings) -> None:
     base.lengthscale = torch.as_tensor(found.lengths)[None]
     if isinstance(kernel, ScaleKernel):
         kernel.outputscale = torch.tensor(found.scale)
-    if found.powers is not None:
-        model.covar_module = WarpedKernel(kernel, torch.as_tensor(found.powers))
     if found.noise is not None:
         model.likelihood.noise = torch.tensor([max(found.noise, 1.000001 * _LEAST_NOISE)])
     mean: Any = model.mean_module

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, lapack
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from locum.optimize._input_warp import with_slopes
 
@@ -216,7 +217,9 @@ def likeliest(
         if density.noisy:
             first.append(np.array([math.log(start.noise or least_noise)]))
         at = np.concatenate([*first, start.mean])
-        ended = minimize(density, at, jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": _STEPS})
+        # Matrices of tens of rows: threads gain nothing, and on a busy machine wait for one another for seconds.
+        with threadpool_limits(1, user_api="blas"):
+            ended = minimize(density, at, jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": _STEPS})
         if best is None or ended.fun < best[0]:
             best = float(ended.fun), ended.x
     assert best is not None

@@ -160,31 +160,37 @@ def _matern32(r2: Any) -> Any:
 
 
 class WarpedKernel(Kernel):
-    """A kernel of bent rows.
+    """A kernel of bent rows; beyond the rows that it was fitted to, and the unit cube, they are taken as at its faces.
 
     Parameters
     ----------
     base : gpytorch Kernel
     powers : torch.Tensor of shape (d, 2)
+    low, high : torch.Tensor of shape (d,)
+        What is taken as 0 and 1.
     """
 
-    def __init__(self, base: Kernel, powers: Any) -> None:
+    def __init__(self, base: Kernel, powers: Any, low: Any, high: Any) -> None:
         super().__init__()
         self.base = base
-        self.register_buffer("powers", powers)
+        for name, given in (("powers", powers), ("low", low), ("high", high)):
+            self.register_buffer(name, given)
+
+    def bend(self, rows: Any) -> Any:
+        return bent(((rows - self.low) / (self.high - self.low)).clamp(0.0, 1.0), self.powers)
 
     def forward(self, x1: Any, x2: Any, diag: bool = False, **params: Any) -> Any:
-        return self.base.forward(bent(x1, self.powers), bent(x2, self.powers), diag=diag, **params)
+        return self.base.forward(self.bend(x1), self.bend(x2), diag=diag, **params)
 
 
 def _direct(kernel: Any, scale: Any) -> tuple[Any, Any, Any, Any]:
-    """Correlation of squared scaled distances, lengths, variance and powers of a kernel; None for one not known here.
+    """Correlation of squared scaled distances, lengths, variance and bend of a kernel; None for one not known here.
 
     The same numbers as the kernel gives, at a fraction of the time that its graph takes for few rows.
     """
-    height, powers = scale**2, None
+    height, bend = scale**2, None
     if isinstance(kernel, WarpedKernel):
-        kernel, powers = kernel.base, kernel.powers
+        bend, kernel = kernel.bend, kernel.base
     if isinstance(kernel, ScaleKernel):
         height, kernel = height * kernel.outputscale.detach().reshape(()), kernel.base_kernel
     found = None
@@ -194,7 +200,7 @@ def _direct(kernel: Any, scale: Any) -> tuple[Any, Any, Any, Any]:
         found = _rbf
     if found is None or kernel.active_dims is not None or kernel.batch_shape:
         return None, None, None, None
-    return found, kernel.lengthscale.detach().double(), height.double(), powers
+    return found, kernel.lengthscale.detach().double(), height.double(), bend
 
 
 def _rbf(r2: Any) -> Any:
@@ -216,7 +222,7 @@ class PlainProcess(Process):
         # A process of standardised values is one of the values themselves, shifted and stretched.
         self.scale = change.stdvs.detach().reshape(()) if change is not None else one[0]
         self.shift = change.means.detach().reshape(()) if change is not None else 0 * one[0]
-        self._correlation, self._lengths, self._height, self._powers = _direct(model.covar_module, self.scale)
+        self._correlation, self._lengths, self._height, self._bend = _direct(model.covar_module, self.scale)
         with torch.no_grad():
             train, values = model.train_inputs[0], model.train_targets
             noise = model.likelihood.noise.detach().reshape(-1) * self.scale**2
@@ -230,8 +236,8 @@ class PlainProcess(Process):
     def value_value(self, A: Any, B: Any) -> Any:
         if self._correlation is None:
             return self.model.covar_module(A, B).to_dense() * self.scale**2
-        if self._powers is not None:
-            A, B = bent(A, self._powers), bent(B, self._powers)
+        if self._bend is not None:
+            A, B = self._bend(A), self._bend(B)
         return self._correlation(_apart(A / self._lengths, B / self._lengths)) * self._height
 
     def marginal(self, A: Any) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from locum.core.target import Budget, Target
 from locum.optimize.acquisition import Acquisition, ExpectedImprovement, Known, ValueOfInformation
 from locum.optimize.goal import Goal, Objective
 from locum.optimize.gradients import TakesGradients, checked_gradients, unit_gradients
+from locum.optimize.model_average import ModelAverage
 from locum.optimize.objective import objective, rows_of
 from locum.optimize.result import Foretold, Result, deviations, fidelity_of
 from locum.optimize.space import Point, Space, text_of
@@ -46,7 +47,7 @@ class Optimizer:
     ----------
     space : Space
     surrogate : Surrogate or None, default=None
-        A `GaussianProcess` where None.
+        A `ModelAverage` where None: a `GaussianProcess` of the columns, and one of bent columns.
     acquisition : Acquisition or None, default=None
         `ExpectedImprovement` where None.
     direction : {"minimize", "maximize"}
@@ -118,7 +119,7 @@ class Optimizer:
         if initial is not None:
             require_whole(2, initial=initial)
         self.space, self.direction, self.random_state = space, direction, random_state
-        self.surrogate, self.acquisition = surrogate or GaussianProcess(), acquisition or ExpectedImprovement()
+        self.surrogate, self.acquisition = surrogate or ModelAverage(), acquisition or ExpectedImprovement()
         self.goal = goal or Objective()
         self._aim = self.goal.on(space)
         warps = self.acquisition.warps and self.surrogate.warps and self._aim.plain
