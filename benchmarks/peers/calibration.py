@@ -34,7 +34,7 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "papers"))
 from claims import Kept, over_seeds, tidy, versions
 
-from locum.optimize import GaussianProcess, Optimizer, PowerWarp, Space, Surrogate
+from locum.optimize import GaussianProcess, ModelAverage, Optimizer, PowerWarp, Space, Surrogate
 from locum.optimize.bnn_surrogates import (
     DeepEnsemble,
     DeepKernelProcess,
@@ -46,7 +46,7 @@ from locum.optimize.bnn_surrogates import (
 
 RESULT = Path(__file__).parent / "calibration" / "result.json"
 NEAR, POINTS, LEVEL = 0.05, 200, 0.9
-DEFAULT = "Gaussian process (default)"
+DEFAULT = "two processes, averaged (default)"
 FUNCTIONS: dict[str, Callable[[], Any]] = {
     "Branin": Branin, "Hartmann 6": partial(Hartmann, 6), "Ackley 5": partial(Ackley, 5), "Levy 4": partial(Levy, 4),
     "Rosenbrock 4": partial(Rosenbrock, 4), "Hartmann 3": partial(Hartmann, 3),
@@ -67,7 +67,8 @@ class SingleTask(Surrogate):
 
 
 SURROGATES: dict[str, Callable[[], Surrogate]] = {
-    DEFAULT: GaussianProcess,
+    DEFAULT: ModelAverage,
+    "Gaussian process": GaussianProcess,
     "Gaussian process, settings sampled": partial(GaussianProcess, hyperparameters="sampled"),
     "BoTorch SingleTaskGP": SingleTask,
     "infinite width": InfiniteWidthProcess,
@@ -155,7 +156,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one function, one seed, three processes; nothing is written")
     asked = parser.parse_args()
     names, seeds = (["Branin"], 1) if asked.quick else (list(FUNCTIONS), asked.seeds)
-    kept = Kept("calibration", asked.quick, asked.budget)
+    kept = Kept("calibration", asked.quick, [asked.budget, *SURROGATES])
     runs = [
         kept([name, seed], partial(run, name, seed, 20 if asked.quick else asked.budget, asked.quick))
         for seed in range(seeds)

@@ -95,7 +95,7 @@ def machine(quick: bool, seed: int) -> Iterator[Claim]:
         for s in range(seed, seed + seeds):
             first = space.sobol(evaluations, s)
             chance[s] = regret(max(first, key=accuracy))
-            optimizer = Optimizer(space, acquisition=acquisition, direction="maximize", initial=6, random_state=s)
+            optimizer = Optimizer(space, GaussianProcess(), acquisition, direction="maximize", initial=6, random_state=s)
             run(optimizer, accuracy, first[:6], evaluations - 6)
             ends.append(regret(optimizer.recommend(rule)))
         better = [chance[seed + i] - end for i, end in enumerate(ends)]
@@ -122,7 +122,7 @@ def networks(quick: bool, seed: int) -> Iterator[Claim]:
         ends[name] = []
         for s in range(seed, seed + count):
             rng = np.random.default_rng([s, 7])
-            optimizer = Optimizer(space, acquisition=acquisition, direction="minimize", initial=20, random_state=s)
+            optimizer = Optimizer(space, GaussianProcess(), acquisition, direction="minimize", initial=20, random_state=s)
             run(optimizer, lambda point, rng=rng: float(rng.choice(bench.repeats(point))), space.sobol(20, s), evaluations - 20)
             best = bench.repeats(optimizer.recommend()).mean()
             ends[name].append(float(np.log10(max(best - bench.best, 1e-4))))
@@ -206,11 +206,13 @@ def folds(quick: bool, seed: int) -> Iterator[Claim]:
     differences, told = [], {"KG": [], "EI": []}
     for s in range(seed, seed + seeds):
         first = objectives.GRID.sobol(6, s)
-        optimizer = Optimizer(objectives.GRID, direction="maximize", initial=6, random_state=s)
+        optimizer = Optimizer(objectives.GRID, GaussianProcess(), direction="maximize", initial=6, random_state=s)
         run(optimizer, lambda point: float(mean[point["C"], point["gamma"]]), first, whole - 6)
         best = optimizer.recommend("best_observed")
         told["EI"].append(float(mean[best["C"], best["gamma"]]))
-        optimizer = Optimizer(space, None, KnowledgeGradient(), direction="maximize", goal=goal, initial=6, random_state=s)
+        optimizer = Optimizer(
+            space, GaussianProcess(), KnowledgeGradient(), direction="maximize", goal=goal, initial=6, random_state=s
+        )
         one = [{**point, "fold": i % 5} for i, point in enumerate(first)]
         run(optimizer, lambda point: float(table[point["C"], point["gamma"], point["fold"]]), one, single - 6)
         best = optimizer.recommend("best_mean")
