@@ -14,6 +14,7 @@ pytest.importorskip("botorch")
 from locum.core.errors import InvalidData, LedgerError, TargetError
 from locum.core.target import Budget
 from locum.optimize import (
+    Acquisition,
     Categorical,
     ExpectedImprovement,
     GaussianProcess,
@@ -350,3 +351,28 @@ def test_surrogates_refuse_what_they_cannot_use():
             GaussianProcess().fit(U, y)
     with pytest.raises(InvalidData, match=r"rows of shape \(m, 2\)"):
         GaussianProcess().fit(np.random.default_rng(0).random((5, 2)), np.arange(5.0)).predict(np.ones((3, 4)))
+
+
+@pytest.mark.parametrize("n", [20, 450])
+def test_few_evaluations_are_worked_on_by_one_thread(n):
+    import torch
+
+    seen = []
+
+    class Watched(Acquisition):
+        """The mean, and how many threads there were."""
+
+        def of(self, model, known):
+            def value(X):
+                seen.append(torch.get_num_threads())
+                return model.posterior(X).mean[:, 0, 0]
+
+            return value
+
+    threads = torch.get_num_threads()
+    optimizer = Optimizer(SPACE, acquisition=Watched(), direction="minimize")
+    points = SPACE.sample(n, np.random.default_rng(0))
+    optimizer.tell(points, [branin(point) for point in points])
+    optimizer.ask()
+    assert set(seen) == {1 if n == 20 else threads}
+    assert torch.get_num_threads() == threads

@@ -9,14 +9,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from locum.optimize.goal import Aim
 from locum.optimize.space import Point, Space, text_of
 
-__all__ = ["best_point"]
+__all__ = ["best_point", "threads_for"]
 
 _FOLLOWED, _STEPS = 6, 60
 _SPREADS = (0.2, 0.05, 0.01)
+_FEW = 400
+
+
+def threads_for(n: int) -> threadpool_limits:
+    """Few rows are worked on by one thread: more gain nothing, and wait for one another where the machine is busy."""
+    return threadpool_limits(1 if n <= _FEW else None, user_api="openmp")
 
 
 def best_point(

@@ -456,11 +456,11 @@ class Optimizer:
     def _proposed(self, known: set[str], rng: np.random.Generator) -> Point:
         need_botorch()
         from locum.nets import seeded
-        from locum.optimize._propose import best_point
+        from locum.optimize._propose import best_point, threads_for
 
         surrogate, _, warp = self._surrogates()
         values = warp(self._told()[1])
-        with seeded(int(rng.integers(2**31))):
+        with seeded(int(rng.integers(2**31))), threads_for(len(values)):
             value = self._value(rng)
             point, worth = best_point(self.space, value, self._leaders(), known, rng, self._aim, self.acquisition.tries)
         mean, sd = (float(one[0]) for one in surrogate.predict(self.space.encode([point]), return_std=True))
@@ -502,12 +502,12 @@ class Optimizer:
         """Where the goal has the best mean."""
         need_botorch()
         from locum.nets import seeded
-        from locum.optimize._propose import best_point
+        from locum.optimize._propose import best_point, threads_for
         from locum.optimize._value import mean_of
 
         surrogate, limits, warp = self._surrogates()
         rng = np.random.default_rng([self.random_state, len(self.points), 1])
-        with seeded(int(rng.integers(2**31))):
+        with seeded(int(rng.integers(2**31))), threads_for(len(self.values)):
             value = mean_of(surrogate, limits, self._aim, float(warp(self._told()[1]).std()))
             return best_point(self.space, value, [first, *self._leaders()], set(), rng, self._aim, Acquisition.tries)[0]
 
