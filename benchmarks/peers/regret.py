@@ -33,6 +33,9 @@ from _optimizers import OPTIMIZERS
 from _tasks import ENGINEERING, TUNING, task
 from scipy import stats
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "papers"))
+from claims import tidy
+
 HERE = Path(__file__).parent / "regret"
 ROOT = Path(__file__).parents[2]
 PEERS_PYTHON = ROOT / ".venv-optimizers" / "bin" / "python"
@@ -77,7 +80,7 @@ def run(name: str, cells: list[Cell]) -> Iterator[Cell]:
         worker.stdin.close()
         for line in worker.stdout:
             if line.startswith("{"):
-                found = {"name": name} | json.loads(line)
+                found = {"name": name} | tidy(json.loads(line))
                 with (HERE / "cells.jsonl").open("a") as file:
                     file.write(json.dumps(found) + "\n")
                 yield found
