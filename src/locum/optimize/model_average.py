@@ -40,7 +40,7 @@ class ModelAverage(Surrogate):
 
     Notes
     -----
-    Cost: the sum of theirs.
+    Cost: the sum of theirs. Models count equally: a surrogate whose settings are sampled counts once for each sample.
     Averaging an acquisition over settings of one process: Snoek, Larochelle and Adams, arXiv 1206.2944, section 3.2; over kinds
     of processes: Malkomes and Garnett, *Automating Bayesian optimization with Bayesian optimization*, NeurIPS 2018.
 
