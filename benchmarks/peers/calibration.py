@@ -3,7 +3,7 @@
 The default `Optimizer` minimises six functions whose optimum is known. Every surrogate is then fitted to the same evaluations,
 warped as the loop warps them, beside BoTorch's `SingleTaskGP` as it comes, and foretells 200 fresh points within five percent
 of each range of the optimum nearest to the best point found, and 200 anywhere. Told are the coverage of 90 % intervals at both,
-and the log score near the optimum above one normal distribution for all values; intervals are Student's over runs (functions
+apart for runs that ended there and for runs that missed it, and the log score near the optimum above one normal distribution for all values; intervals are Student's over runs (functions
 and seeds), never over points. Beside it, what the card of the run says: the coverage of intervals foretold of points proposed;
 and the coverage of `Optimizer.interval`, which is as wide as those show it must be.
 
@@ -167,6 +167,7 @@ def main() -> int:
         for seed in range(seeds)
         for name in names
     ]
+    reached = [one["distance"] <= NEAR for one in runs]
     table = {
         one: {
             what: told([r["surrogates"][one][what] for r in runs])
@@ -177,7 +178,15 @@ def main() -> int:
     whole = {
         "benchmark": "peers/calibration", "holds": 0.8 <= table[DEFAULT]["near"]["mean"] <= 1.0, "runs": len(runs),
         "coverage": {one: {where: row[where] for where in ("near", "anywhere")} for one, row in table.items()},
+        "runs that ended near the optimum": sum(reached),
+        "coverage near the optimum, of runs that ended there and of others": {
+            one: [told([r["surrogates"][one]["near"] for r, here in zip(runs, reached, strict=True) if here == there]) for there in (True, False)]
+            for one in runs[0]["surrogates"]
+        },
         "coverage of the run's own intervals": {where: told([one[where] for one in wide]) for where in ("near", "anywhere")},
+        "the same near the optimum, of runs that ended there and of others": [
+            told([one["near"] for one, here in zip(wide, reached, strict=True) if here == there]) for there in (True, False)
+        ],
         "coverage on the card of the run": told([r["card"][0] for r in runs if r["card"] is not None]),
     }  # fmt: skip
     if not asked.quick:
