@@ -3,8 +3,8 @@
 The default `Optimizer` minimises six functions whose optimum is known. Every surrogate is then fitted to the same evaluations,
 warped as the loop warps them, beside BoTorch's `SingleTaskGP` as it comes, and foretells 200 fresh points within five percent
 of each range of the optimum nearest to the best point found, and 200 anywhere. Told are the coverage of 90 % intervals at both,
-apart for runs that ended there and for runs that missed it, and the log score near the optimum above one normal distribution for all values; intervals are Student's over runs (functions
-and seeds), never over points. Beside it, what the card of the run says: the coverage of intervals foretold of points proposed;
+apart for runs that ended near the optimum and for those that missed it, and the log score there above one normal distribution for
+all values; intervals are Student's over runs (functions and seeds), never over points. Beside it, what the card of the run says: the coverage of intervals foretold of points proposed;
 and the coverage of `Optimizer.interval`, which is as wide as those show it must be.
 
 Runs that are done are kept in ~/.cache/locum/calibration. Writes benchmarks/peers/calibration/result.json and prints one JSON
@@ -148,6 +148,11 @@ def told(values: list[float]) -> dict[str, float]:
     return dict(zip(("mean", "lower", "upper"), over_seeds(values), strict=True))
 
 
+def apart(values: list[float], reached: list[bool]) -> list[dict[str, float]]:
+    """The same, of runs that ended near the optimum, and of the others."""
+    return [told([one for one, here in zip(values, reached, strict=True) if here == there]) for there in (True, False)]
+
+
 def main() -> int:
     """Run, write, print; 0 where the default's intervals hold near the optimum."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,13 +185,10 @@ def main() -> int:
         "coverage": {one: {where: row[where] for where in ("near", "anywhere")} for one, row in table.items()},
         "runs that ended near the optimum": sum(reached),
         "coverage near the optimum, of runs that ended there and of others": {
-            one: [told([r["surrogates"][one]["near"] for r, here in zip(runs, reached, strict=True) if here == there]) for there in (True, False)]
-            for one in runs[0]["surrogates"]
+            one: apart([r["surrogates"][one]["near"] for r in runs], reached) for one in runs[0]["surrogates"]
         },
         "coverage of the run's own intervals": {where: told([one[where] for one in wide]) for where in ("near", "anywhere")},
-        "the same near the optimum, of runs that ended there and of others": [
-            told([one["near"] for one, here in zip(wide, reached, strict=True) if here == there]) for there in (True, False)
-        ],
+        "the same near the optimum, of runs that ended there and of others": apart([one["near"] for one in wide], reached),
         "coverage on the card of the run": told([r["card"][0] for r in runs if r["card"] is not None]),
     }  # fmt: skip
     if not asked.quick:
