@@ -3,9 +3,10 @@
 The default `Optimizer` minimises six functions whose optimum is known. Every surrogate is then fitted to the same evaluations,
 warped as the loop warps them, beside BoTorch's `SingleTaskGP` as it comes, and foretells 200 fresh points within five percent
 of each range of the optimum nearest to the best point found, and 200 anywhere. Told are the coverage of 90 % intervals at both,
-apart for runs that ended near the optimum and for those that missed it, and the log score there above one normal distribution for
-all values; intervals are Student's over runs (functions and seeds), never over points. Beside it, what the card of the run says: the coverage of intervals foretold of points proposed;
-and the coverage of `Optimizer.interval`, which is as wide as those show it must be.
+apart for runs that ended near the optimum and for those that missed it, and the log score there above one normal distribution
+for all values; intervals are Student's over runs (functions and seeds), never over points. Beside it, what the card of the run
+says: the coverage of intervals foretold of points proposed; and the coverage of `Optimizer.interval`, which is as wide as those
+show it must be.
 
 Runs that are done are kept in ~/.cache/locum/calibration. Writes benchmarks/peers/calibration/result.json and prints one JSON
 line; exits with 1 unless the default surrogate's coverage near the optimum is between 0.8 and 1.
